@@ -1,0 +1,1 @@
+"""The message bus: one protocol, over NATS and in memory."""

@@ -1,0 +1,1 @@
+"""The replica of the catalog that edge, engine and client share."""

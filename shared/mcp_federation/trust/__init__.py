@@ -1,0 +1,1 @@
+"""Who is believed: governance keys, the approvals that they sign, and callers' tokens."""

@@ -1,0 +1,264 @@
+"""The messages on the wire: JSON objects with a `type`, frozen here, tolerant of fields they do not know.
+
+Arguments and results are not among them: an execute request carries MCP's own `tools/call` params and
+its answer MCP's own `CallToolResult` (or an `ErrorReply`).
+"""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Raw, Struct, field
+
+from mcp_federation.errors import FederationError, InvalidRequest, error_from
+
+PROTOCOL_VERSION = 1
+
+Text = Annotated[str, Meta(max_length=100_000)]
+Digest = Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")]
+NodeName = Annotated[str, Meta(pattern="^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+LocalName = Annotated[str, Meta(min_length=1, max_length=256)]
+Ratio = Annotated[float, Meta(ge=0, le=1)]
+NonNegative = Annotated[float, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0)]
+
+Decision = Literal["approved", "quarantined", "rejected"]
+Severity = Literal["info", "low", "medium", "high", "critical"]
+
+
+class Tool(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """All that a model or a caller can see of a tool; what the digest covers.
+
+    The fields are MCP's own, in alphabetical order: encoded, a tool with canonical schemas is itself
+    canonical JSON.
+    """
+
+    annotations: Raw | None = None
+    description: Text = ""
+    input_schema: Raw = Raw(b"{}")
+    name: LocalName
+    output_schema: Raw | None = None
+    title: Text | None = None
+    version: Annotated[str, Meta(max_length=256)] = "0.0.0"
+
+
+class Message(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
+    """The base of every message; `type` is the wire name of the class."""
+
+
+class Finding(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that a check found: which rule, how bad, where, why, and how to mend it."""
+
+    rule: str
+    severity: Severity
+    where: str
+    why: str
+    remedy: str
+
+
+class Registration(Message, frozen=True, kw_only=True, tag="registration"):
+    """A node's request to have one tool published."""
+
+    node: NodeName
+    tool: Tool
+    digest: Digest
+    server: Text = ""
+    executable: bool = True
+    source_repo: Text | None = None
+    server_url: Text | None = None
+
+
+class Verdict(Message, frozen=True, kw_only=True, tag="verdict"):
+    """Governance's answer. `approval` is there exactly when the decision is `approved`."""
+
+    node: NodeName
+    name: LocalName
+    digest: Digest
+    decision: Decision
+    findings: tuple[Finding, ...] = ()
+    approval: str | None = None
+
+
+class CatalogEntry(Message, frozen=True, kw_only=True, tag="catalog_entry"):
+    """A published tool. Without `execute_subject` it is described only."""
+
+    node: NodeName
+    tool: Tool
+    digest: Digest
+    approval: str
+    execute_subject: str | None = None
+    server: Text = ""
+    source_repo: Text | None = None
+
+
+class Withdrawal(Message, frozen=True, kw_only=True, tag="withdrawal"):
+    """The tool is no longer published; stands in the catalog in the entry's place."""
+
+    node: NodeName
+    name: LocalName
+    reason: Text = ""
+
+
+class ServerState(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How one MCP server of a node does; `reason` says why when it is not `ready`."""
+
+    name: str
+    state: Literal["starting", "ready", "failed", "stopped"]
+    reason: str = ""
+    tools: Count = 0
+    restarts: Count = 0
+
+
+class RefusedTool(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A tool that a node has and governance did not approve."""
+
+    name: str
+    decision: Decision
+    why: str = ""
+
+
+class Presence(Message, frozen=True, kw_only=True, tag="presence"):
+    """A node's heartbeat.
+
+    `catalog_hash` is `catalog.state.catalog_hash` of what the node publishes. `interval` is in seconds:
+    unheard of for three of them, the node is unavailable.
+    """
+
+    node: NodeName
+    instance: str
+    status: Literal["up", "leaving"] = "up"
+    interval: Annotated[float, Meta(gt=0, le=3600)]
+    catalog_hash: str
+    tools: Count = 0
+    in_flight: Count = 0
+    servers: tuple[ServerState, ...] = ()
+    refused: tuple[RefusedTool, ...] = ()
+    version: str = ""
+
+
+class Cancel(Message, frozen=True, kw_only=True, tag="cancel"):
+    """The caller no longer wants the answer to this request."""
+
+    request_id: Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class ErrorReply(Message, frozen=True, kw_only=True, tag="error"):
+    """Why a request failed; `code` is one of `mcp_federation.errors`."""
+
+    code: str
+    message: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Submission(Message, frozen=True, kw_only=True, tag="submission"):
+    """A new tool, or a new MCP server, for a node to register; what `POST /register` brings.
+
+    With `server_url` the node reaches that MCP server (streamable HTTP) and registers what it lists.
+    """
+
+    name: LocalName
+    description: Text
+    version: Annotated[str, Meta(max_length=256)] = "0.0.0"
+    source_repo: Text | None = None
+    input_schema: Raw | None = None
+    server_url: Text | None = None
+
+
+class SubmissionAnswer(Message, frozen=True, kw_only=True, tag="submission_answer"):
+    """What became of a submission: the local names that are now published, or why none is."""
+
+    published: tuple[str, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+
+
+class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One anonymised execution outcome. Latency in ms, cost in the publisher's currency."""
+
+    node: NodeName
+    tool: LocalName
+    success: bool
+    latency_ms: NonNegative
+    cost: NonNegative = 0.0
+    error_kind: Annotated[str, Meta(max_length=64)] | None = None
+
+
+class RecordBatch(Message, frozen=True, kw_only=True, tag="records"):
+    """Records in one message; they carry no times, and the batch hides the exact ones."""
+
+    records: Annotated[tuple[Record, ...], Meta(max_length=1000)]
+
+
+class Performance(Message, frozen=True, kw_only=True, tag="performance"):
+    """What is known of one tool's executions. Latencies in ms.
+
+    `latency_sketch` is a serialised KLL sketch of doubles (base64): two of them merge, their quantiles
+    do not. None while nothing succeeded.
+    """
+
+    node: NodeName
+    tool: LocalName
+    count: Count
+    successes: Count
+    errors: dict[str, Count] = field(default_factory=dict)
+    latency_p50: NonNegative | None = None
+    latency_p90: NonNegative | None = None
+    latency_p99: NonNegative | None = None
+    latency_sketch: bytes | None = None
+    cost_total: NonNegative = 0.0
+
+
+CatalogMessage = CatalogEntry | Withdrawal
+
+MESSAGES: tuple[type[Message], ...] = (
+    Registration,
+    Verdict,
+    CatalogEntry,
+    Withdrawal,
+    Presence,
+    Cancel,
+    ErrorReply,
+    Submission,
+    SubmissionAnswer,
+    RecordBatch,
+    Performance,
+)
+
+M = TypeVar("M")
+
+_encoder = msgspec.json.Encoder()
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+
+
+def encode(message: Struct) -> bytes:
+    """The message as JSON."""
+    return _encoder.encode(message)
+
+
+def decode(payload: bytes, kind: type[M]) -> M:
+    """The message of that type (a message class, or a union of them).
+
+    Raises:
+        InvalidRequest: the payload is no JSON, or not such a message.
+    """
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
+    try:
+        message: M = decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"not a valid message: {error}") from error
+    return message
+
+
+def error_reply(error: FederationError) -> ErrorReply:
+    """The error as a message."""
+    return ErrorReply(code=error.code, message=error.message, details=error.details)
+
+
+def raise_error_reply(payload: bytes) -> None:
+    """Raise the error that a peer answered with.
+
+    Raises:
+        FederationError: always; `InvalidRequest` where the payload is no error reply.
+    """
+    reply = decode(payload, ErrorReply)
+    raise error_from(reply.code, reply.message, reply.details)

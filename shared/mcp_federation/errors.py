@@ -1,0 +1,170 @@
+"""Every error that crosses a boundary, as one tree.
+
+    FederationError
+    ├── InvalidRequest          400  the message does not parse or breaks the contract
+    ├── Unauthorized            401  no or a wrong token
+    ├── ToolNotFound            404  no such tool in the catalog
+    ├── Conflict                409  somebody else was first
+    ├── NotExecutable           409  the entry is published as described only
+    ├── PayloadTooLarge         413  over the bound, on either side
+    ├── InvalidArguments        422  the arguments break the tool's input schema
+    ├── RegistrationRefused     422  governance did not approve; carries the findings
+    ├── Overloaded              429  at its limit; nothing ran
+    ├── Cancelled               499  the caller went away
+    ├── InternalError           500  a fault of ours
+    ├── ToolFailed              502  the tool itself reported an error
+    ├── ServerUnavailable       503  the MCP server behind the node is down
+    ├── NodeUnavailable         503  no node answers for the tool; nothing ran
+    ├── BusUnavailable          503  NATS cannot be reached
+    └── DeadlineExceeded        504  no answer in time; it may have run
+
+`code` is the stable name that callers branch on. `status` is at once the HTTP status and the
+`Nats-Service-Error-Code`. Messages are for people and never hold a stack, a secret or a path.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+__all__ = [
+    "BusUnavailable",
+    "Cancelled",
+    "Conflict",
+    "DeadlineExceeded",
+    "FederationError",
+    "InternalError",
+    "InvalidArguments",
+    "InvalidRequest",
+    "NodeUnavailable",
+    "NotExecutable",
+    "Overloaded",
+    "PayloadTooLarge",
+    "RegistrationRefused",
+    "ServerUnavailable",
+    "ToolFailed",
+    "ToolNotFound",
+    "Unauthorized",
+    "error_from",
+]
+
+
+class FederationError(Exception):
+    """The root of the tree: a `code`, a `status` and a message fit for the caller.
+
+    `details` is JSON-ready and goes to the caller as it is.
+    """
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+    ran: ClassVar[bool | None] = False
+    """Whether the tool may have run: False surely not, None unknown, True surely."""
+
+    def __init__(self, message: str, details: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details: dict[str, Any] = dict(details or {})
+
+
+class InvalidRequest(FederationError):
+    """The message does not parse or breaks the contract."""
+
+    code, status, title = "invalid_request", 400, "Invalid request"
+
+
+class Unauthorized(FederationError):
+    """No token, or a wrong one."""
+
+    code, status, title = "unauthorized", 401, "Unauthorized"
+
+
+class ToolNotFound(FederationError):
+    """No tool of that name is in the catalog, or on that node."""
+
+    code, status, title = "tool_not_found", 404, "Tool not found"
+
+
+class Conflict(FederationError):
+    """What was to be changed is no longer what the change expected."""
+
+    code, status, title = "conflict", 409, "Conflict"
+
+
+class NotExecutable(FederationError):
+    """The catalog entry describes a tool that nothing runs."""
+
+    code, status, title = "not_executable", 409, "Tool is described only"
+
+
+class PayloadTooLarge(FederationError):
+    """The arguments or the result are over the bound."""
+
+    code, status, title = "payload_too_large", 413, "Payload too large"
+
+
+class InvalidArguments(FederationError):
+    """The arguments break the tool's input schema."""
+
+    code, status, title = "invalid_arguments", 422, "Invalid arguments"
+
+
+class RegistrationRefused(FederationError):
+    """Governance did not approve the registration; `details["findings"]` says why."""
+
+    code, status, title = "registration_refused", 422, "Registration refused"
+
+
+class Overloaded(FederationError):
+    """The node is at its limit and refused at once; `details["retry_after_ms"]` hints when to retry."""
+
+    code, status, title = "overloaded", 429, "Overloaded"
+
+
+class Cancelled(FederationError):
+    """The caller cancelled the execution."""
+
+    code, status, title, ran = "cancelled", 499, "Cancelled", None
+
+
+class InternalError(FederationError):
+    """A fault of the federation itself; the log of the process has the cause."""
+
+    ran = None
+
+
+class ToolFailed(FederationError):
+    """The tool ran and reported an error of its own; the message is the tool's."""
+
+    code, status, title, ran = "tool_failed", 502, "Tool failed", True
+
+
+class ServerUnavailable(FederationError):
+    """The MCP server that has the tool is down or restarting."""
+
+    code, status, title, ran = "server_unavailable", 503, "MCP server unavailable", None
+
+
+class NodeUnavailable(FederationError):
+    """No node answers for the tool; nothing ran."""
+
+    code, status, title = "node_unavailable", 503, "Node unavailable"
+
+
+class BusUnavailable(FederationError):
+    """NATS cannot be reached, or a stream that is needed is not there."""
+
+    code, status, title = "bus_unavailable", 503, "Bus unavailable"
+
+
+class DeadlineExceeded(FederationError):
+    """No answer within the deadline; the tool may have run."""
+
+    code, status, title, ran = "deadline_exceeded", 504, "Deadline exceeded", None
+
+
+_KINDS: tuple[type[FederationError], ...] = tuple(FederationError.__subclasses__())
+_BY_CODE = {kind.code: kind for kind in _KINDS}
+
+
+def error_from(code: str, message: str, details: Mapping[str, Any] | None = None) -> FederationError:
+    """The error that a peer answered with; a code that is not known here becomes an `InternalError`."""
+    return _BY_CODE.get(code, InternalError)(message, details)

@@ -1,0 +1,91 @@
+"""Approvals: what governance signs when it lets a tool be published, and how everyone checks it.
+
+An approval is a JWT (EdDSA) that binds one digest to one federated name until it expires. The broker
+and the publishing node need not be trusted for it.
+"""
+
+import time
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any, Final
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from mcp_federation.contract.digest import has_digest
+from mcp_federation.contract.messages import CatalogEntry
+from mcp_federation.contract.names import federated_name
+from mcp_federation.errors import FederationError
+from mcp_federation.trust.keys import TrustedKey, trusted
+
+TYPE: Final = "mcpfed-approval+jwt"
+_ALGORITHM = "EdDSA"
+_REQUIRED = ["sub", "digest", "exp", "iat"]
+_LEEWAY_SECONDS = 30  # of clocks that differ between organisations
+
+
+class ApprovalRefused(FederationError):
+    """The approval does not hold: wrong key, other tool, other digest, expired, or forged."""
+
+    code, status, title = "approval_refused", 422, "Approval refused"
+
+
+class Approver:
+    """Signs approvals with a governance key."""
+
+    def __init__(self, key: Ed25519PrivateKey, valid_for: timedelta = timedelta(days=30)) -> None:
+        self._key = key
+        self._valid_for = valid_for
+        self.public = trusted(key.public_key())
+
+    def approve(self, node: str, name: str, digest: str) -> str:
+        """A signed approval of that digest under that name on that node, valid from now on."""
+        now = int(time.time())
+        claims = {
+            "iss": "mcp-federation/governance",
+            "sub": federated_name(name, node),
+            "digest": digest,
+            "iat": now,
+            "exp": now + int(self._valid_for.total_seconds()),
+        }
+        headers: dict[str, Any] = {"kid": self.public.key_id, "typ": TYPE}
+        return jwt.encode(claims, self._key, algorithm=_ALGORITHM, headers=headers)
+
+
+class ApprovalVerifier:
+    """Checks approvals against the governance keys that its owner trusts."""
+
+    def __init__(self, keys: Iterable[TrustedKey]) -> None:
+        self._keys = {key.key_id: key.public for key in keys}
+
+    def verify(self, entry: CatalogEntry) -> float:
+        """When the entry's approval expires, in Unix seconds, where it holds now.
+
+        Raises:
+            ApprovalRefused: it does not hold; the message says why.
+        """
+        claims = self._claims(entry.approval)
+        if claims["sub"] != federated_name(entry.tool.name, entry.node):
+            raise ApprovalRefused("the approval is of another tool")
+        if claims["digest"] != entry.digest:
+            raise ApprovalRefused("the approval covers another digest")
+        if not has_digest(entry.tool, entry.digest):
+            raise ApprovalRefused("the published text is not the approved one")
+        return float(claims["exp"])
+
+    def _claims(self, approval: str) -> dict[str, Any]:
+        try:
+            header = jwt.get_unverified_header(approval)
+            key = self._keys.get(header.get("kid", ""))
+            if key is None:
+                raise ApprovalRefused("the approval is signed by a key that is not trusted here")
+            if header.get("typ") != TYPE:
+                raise ApprovalRefused("the approval is of another kind")
+            claims: dict[str, Any] = jwt.decode(
+                approval, key, algorithms=[_ALGORITHM], leeway=_LEEWAY_SECONDS, options={"require": _REQUIRED}
+            )
+        except jwt.ExpiredSignatureError:
+            raise ApprovalRefused("the approval has expired") from None
+        except jwt.PyJWTError:
+            raise ApprovalRefused("the approval does not parse, or its signature does not hold") from None
+        return claims
