@@ -1,0 +1,357 @@
+"""The bus over NATS: core subjects for events and request-reply, JetStream for what is kept."""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Self
+
+import msgspec
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription as NatsSubscription
+from nats.js.api import DiscardPolicy, StreamConfig
+
+from mcp_federation.bus.handling import Tasks, answer, error_answer, handle, overloaded
+from mcp_federation.bus.nats_streams import NatsConsumer, NatsFollower
+from mcp_federation.bus.protocol import (
+    BatchHandler,
+    Delivery,
+    Follower,
+    Handler,
+    Headers,
+    Reply,
+    Responder,
+    Stored,
+    StoredHandler,
+    Subscription,
+)
+from mcp_federation.contract.subjects import StreamSpec
+from mcp_federation.errors import BusUnavailable, Conflict, DeadlineExceeded, NodeUnavailable, PayloadTooLarge
+from mcp_federation.logs import get_logger
+
+log = get_logger("bus")
+
+CONNECT_TIMEOUT = 5.0
+STORE_TIMEOUT = 5.0
+PENDING_MESSAGES = 65_536
+PENDING_BYTES = 256 * 1024 * 1024
+
+_WRONG_LAST_SEQUENCE = 10071
+_STREAM_EXISTS_OTHERWISE = 10058
+_NO_RESPONDERS = "503"
+
+
+class _ApiError(msgspec.Struct):
+    err_code: int = 0
+    description: str = ""
+
+
+class _PubAck(msgspec.Struct):
+    seq: int = 0
+    error: _ApiError | None = None
+
+
+class NatsBus:
+    """A `Bus` over one NATS connection. Make it with `connect`."""
+
+    def __init__(self, connection: Client) -> None:
+        self._nc = connection
+        self._js = connection.jetstream(timeout=STORE_TIMEOUT)
+        self._open: list[Subscription] = []
+        self._inbox = connection.new_inbox()
+        self._waiting: dict[str, asyncio.Future[Msg]] = {}
+        self._counter = 0
+
+    @classmethod
+    async def connect(cls, url: str, *, name: str = "", timeout: float = CONNECT_TIMEOUT) -> Self:
+        """Connect to one or more servers (`nats://host:port`, comma separated).
+
+        Raises:
+            BusUnavailable: none of them answers within `timeout` seconds.
+        """
+        connection = Client()
+        try:
+            async with asyncio.timeout(timeout):
+                await connection.connect(
+                    url.split(","),
+                    name=name or None,
+                    error_cb=_on_error,
+                    disconnected_cb=_on_disconnected,
+                    reconnected_cb=_on_reconnected,
+                    max_reconnect_attempts=-1,
+                    # Typed int, but slept as it is: a second is long for a server restarted beside us.
+                    reconnect_time_wait=0.25,  # type: ignore[arg-type]
+                    connect_timeout=max(1, int(timeout)),
+                    # Private, so that server permissions can keep others from reading our replies.
+                    inbox_prefix=f"_INBOX_{secrets.token_hex(11)}",
+                )
+        except (OSError, TimeoutError, nats.errors.Error) as error:
+            with suppress(nats.errors.Error, OSError):
+                await connection.close()
+            refused = "authorization" in str(connection.last_error).lower()
+            what = "the NATS server refuses our credentials" if refused else "no NATS server answers"
+            raise BusUnavailable(f"{what} at {_without_secrets(url)}") from error
+        bus = cls(connection)
+        await bus._listen_for_replies()
+        return bus
+
+    async def _listen_for_replies(self) -> None:
+        # One subscription for all answers: a request then costs a future and a counter.
+        await self._nc.subscribe(
+            f"{self._inbox}.*",
+            cb=self._on_reply,
+            pending_msgs_limit=PENDING_MESSAGES,
+            pending_bytes_limit=PENDING_BYTES,
+        )
+
+    @property
+    def max_payload(self) -> int:
+        """The most bytes that payload and headers may have together."""
+        return self._nc.max_payload
+
+    @property
+    def connected(self) -> bool:
+        """Whether a server is reached right now."""
+        return self._nc.is_connected
+
+    async def publish(self, subject: str, payload: bytes, headers: Headers | None = None) -> None:
+        """Send an event; see `Bus.publish`."""
+        await self._send(subject, payload, headers, "")
+
+    async def request(
+        self, subject: str, payload: bytes, *, timeout: float, headers: Headers | None = None
+    ) -> Delivery:
+        """Send a request and wait for its first answer; see `Bus.request`."""
+        if not self._nc.is_connected:
+            raise BusUnavailable("the connection to NATS is down")
+        self._counter += 1
+        token = str(self._counter)
+        future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        self._waiting[token] = future
+        try:
+            await self._send(subject, payload, headers, f"{self._inbox}.{token}")
+            async with asyncio.timeout(timeout):
+                msg = await future
+        except TimeoutError:
+            raise DeadlineExceeded(f"no answer within {timeout:g} s") from None
+        finally:
+            self._waiting.pop(token, None)
+        if msg.headers and msg.headers.get("Status") == _NO_RESPONDERS and not msg.data:
+            raise NodeUnavailable("nobody answers there")
+        return _delivery(msg)
+
+    async def subscribe(
+        self, subject: str, handler: Handler, *, queue: str | None = None, limit: int = 256
+    ) -> Subscription:
+        """Handle every message on a subject; see `Bus.subscribe`."""
+        tasks = Tasks(limit)
+
+        async def on_message(msg: Msg) -> None:
+            await tasks.room()
+            tasks.spawn(handle(handler, _delivery(msg)))
+
+        return await self._subscribed(subject, queue, on_message, tasks)
+
+    async def respond(
+        self, subject: str, responder: Responder, *, queue: str | None = None, limit: int = 256
+    ) -> Subscription:
+        """Answer requests on a subject; see `Bus.respond`."""
+        tasks = Tasks(limit)
+
+        async def work(delivery: Delivery) -> None:
+            reply = await answer(responder, delivery)
+            if reply is not None and delivery.reply:
+                await self._reply(delivery.reply, reply)
+
+        async def on_message(msg: Msg) -> None:
+            if tasks.full:
+                await self._reply(msg.reply, overloaded())
+            else:
+                tasks.spawn(handle(work, _delivery(msg)))
+
+        return await self._subscribed(subject, queue, on_message, tasks)
+
+    async def ensure_stream(self, spec: StreamSpec) -> None:
+        """Have a stream with that configuration; see `Bus.ensure_stream`."""
+        config = StreamConfig(
+            name=spec.name,
+            subjects=[spec.template.every()],
+            max_msgs_per_subject=1 if spec.last_per_subject else -1,
+            max_age=spec.max_age.total_seconds() if spec.max_age else None,
+            max_bytes=spec.max_bytes,
+            discard=DiscardPolicy.OLD,
+            allow_direct=True,
+        )
+        try:
+            try:
+                await self._js.add_stream(config)
+            except nats.js.errors.APIError as error:
+                if error.err_code != _STREAM_EXISTS_OTHERWISE:
+                    raise
+                await self._js.update_stream(config)
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+            raise BusUnavailable(f"the stream {spec.name} cannot be made") from error
+
+    async def store(self, subject: str, payload: bytes, *, expect: int | None = None) -> int:
+        """Publish into the stream that keeps the subject; see `Bus.store`."""
+        headers = {} if expect is None else {"Nats-Expected-Last-Subject-Sequence": str(expect)}
+        try:
+            delivery = await self.request(subject, payload, timeout=STORE_TIMEOUT, headers=headers)
+            ack = msgspec.json.decode(delivery.payload, type=_PubAck)
+        except (NodeUnavailable, DeadlineExceeded, msgspec.DecodeError) as error:
+            raise BusUnavailable("no stream keeps the message") from error
+        if ack.error is not None:
+            if ack.error.err_code == _WRONG_LAST_SEQUENCE:
+                raise Conflict("the last message on the subject is another one")
+            raise BusUnavailable("the stream refused the message")
+        return ack.seq
+
+    async def last(self, stream: StreamSpec, subject: str) -> Stored | None:
+        """The last message that the stream keeps on a subject; see `Bus.last`."""
+        try:
+            msg = await self._js.get_last_msg(stream.name, subject, direct=True)
+        except nats.js.errors.NotFoundError:
+            return None
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+            raise BusUnavailable(f"the stream {stream.name} does not answer") from error
+        return Stored(subject, msg.data or b"", msg.seq or 0)
+
+    async def follow(
+        self,
+        stream: StreamSpec,
+        handler: StoredHandler,
+        *,
+        subject: str | None = None,
+        tail: int | None = None,
+    ) -> Follower:
+        """Replay a stream, then follow it live; see `Bus.follow`."""
+        follower = NatsFollower(self._nc, self._js, stream, handler, subject=subject, tail=tail)
+        self._open.append(follower)
+        follower.start()
+        return follower
+
+    async def consume(self, stream: StreamSpec, name: str, handler: BatchHandler) -> Subscription:
+        """Work through a stream once for all workers of that name; see `Bus.consume`."""
+        consumer = NatsConsumer(self._js, stream, name, handler)
+        self._open.append(consumer)
+        consumer.start()
+        return consumer
+
+    async def flush(self, timeout: float = 5.0) -> None:
+        """Wait until everything published so far has reached the server."""
+        try:
+            await self._nc.flush(timeout=max(1, int(timeout)))
+        except (nats.errors.Error, TimeoutError) as error:
+            raise BusUnavailable("the NATS server does not answer") from error
+
+    async def close(self) -> None:
+        """Finish what is being handled, within a bound, and disconnect."""
+        for subscription in reversed(self._open):
+            await subscription.close()
+        self._open.clear()
+        with suppress(nats.errors.Error, TimeoutError, BusUnavailable):
+            if self._nc.is_connected:
+                await self.flush(2)
+        with suppress(nats.errors.Error, TimeoutError):
+            async with asyncio.timeout(5):
+                await self._nc.close()
+        for future in self._waiting.values():
+            future.cancel()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def _on_reply(self, msg: Msg) -> None:
+        future = self._waiting.pop(msg.subject.rpartition(".")[2], None)
+        if future is not None and not future.done():
+            future.set_result(msg)
+
+    async def _subscribed(
+        self, subject: str, queue: str | None, on_message: Callable[[Msg], Awaitable[None]], tasks: Tasks
+    ) -> Subscription:
+        sub = await self._nc.subscribe(
+            subject,
+            queue=queue or "",
+            cb=on_message,
+            pending_msgs_limit=PENDING_MESSAGES,
+            pending_bytes_limit=PENDING_BYTES,
+        )
+        subscription = _Subscription(sub, tasks)
+        self._open.append(subscription)
+        return subscription
+
+    async def _reply(self, subject: str, reply: Reply) -> None:
+        if not subject:
+            return
+        try:
+            await self._send(subject, reply.payload, reply.headers, "")
+        except PayloadTooLarge as error:
+            too_large = error_answer(error)
+            await self._send(subject, too_large.payload, too_large.headers, "")
+
+    async def _send(self, subject: str, payload: bytes, headers: Headers | None, reply: str) -> None:
+        size = len(payload)
+        if headers:
+            size += sum(len(key) + len(value) + 4 for key, value in headers.items()) + 16
+        if size > self._nc.max_payload:
+            # The server would cut the connection, and the client would not come back.
+            raise PayloadTooLarge(
+                f"{size} bytes exceed the {self._nc.max_payload} that a message may have",
+                {"size": size, "limit": self._nc.max_payload},
+            )
+        try:
+            await self._nc.publish(subject, payload, reply=reply, headers=dict(headers) if headers else None)
+        except nats.errors.Error as error:
+            raise BusUnavailable("the connection to NATS is down") from error
+
+
+class _Subscription:
+    """A NATS subscription and its running handlers."""
+
+    def __init__(self, sub: NatsSubscription, tasks: Tasks) -> None:
+        self._sub = sub
+        self._tasks = tasks
+        self._closed = False
+
+    async def close(self) -> None:
+        """Stop taking messages, and wait until those taken are handled."""
+        if self._closed:
+            return
+        self._closed = True
+        with suppress(nats.errors.Error, TimeoutError):
+            # Drained rather than cut: what the server has already sent us is still handled.
+            async with asyncio.timeout(5):
+                await self._sub.drain()  # type: ignore[no-untyped-call]  # nats-py leaves it untyped
+        await self._tasks.finish()
+
+
+def _delivery(msg: Msg) -> Delivery:
+    return Delivery(msg.subject, msg.data, msg.headers or {}, msg.reply or None)
+
+
+def _without_secrets(url: str) -> str:
+    """The addresses without user, password or token."""
+    return ",".join(
+        f"{scheme}{sep}{rest.rpartition('@')[2]}"
+        for scheme, sep, rest in (part.partition("://") for part in url.split(","))
+    )
+
+
+async def _on_error(error: Exception) -> None:
+    # Every failed try to connect anew comes here too; the disconnection itself was logged once.
+    report = log.debug if isinstance(error, OSError) else log.warn
+    report("nats_error", reason=f"{type(error).__name__}: {error}")
+
+
+async def _on_disconnected() -> None:
+    log.warn("nats_disconnected")
+
+
+async def _on_reconnected() -> None:
+    log.info("nats_reconnected")

