@@ -1,0 +1,193 @@
+"""A live copy of the catalog: replays what is published, follows it, believes only what is approved.
+
+Edge, engine and client hold one each. It notices what it missed by the hash in each node's presence,
+and marks a node that fell silent as unavailable: listed, not offered.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from mcp_federation.bus.handling import stop_task
+from mcp_federation.bus.protocol import Bus, Delivery, Follower, Stored, Subscription
+from mcp_federation.catalog.state import CatalogState, CatalogTool
+from mcp_federation.contract.messages import CatalogEntry, CatalogMessage, Presence, decode
+from mcp_federation.contract.subjects import CATALOG, CATALOG_STREAM, PRESENCE
+from mcp_federation.errors import DeadlineExceeded, FederationError, InvalidRequest
+from mcp_federation.logs import get_logger
+from mcp_federation.trust.approvals import ApprovalRefused, ApprovalVerifier
+
+log = get_logger("catalog")
+
+MISSED_HEARTBEATS = 3
+FIRST_INTERVAL = 2.0
+"""The heartbeat, in seconds, that a node is assumed to have before it was first heard."""
+
+REPLAY_TIMEOUT = 10.0
+MISMATCHES = 2
+"""Heartbeats in a row with another hash before a node is replayed: entries may still be on their way."""
+
+
+class CatalogReplica:
+    """Start it, read it synchronously, stop it. Reads never touch the bus."""
+
+    def __init__(self, bus: Bus, verifier: ApprovalVerifier) -> None:
+        self._bus = bus
+        self._verifier = verifier
+        self.state = CatalogState()
+        self._follower: Follower | None = None
+        self._presence: Subscription | None = None
+        self._silence: dict[tuple[str, str], asyncio.TimerHandle] = {}
+        self._replays: dict[str, asyncio.Task[None]] = {}
+        self._listeners: list[Callable[[], None]] = []
+        self._changed = asyncio.Event()
+
+    async def start(self, timeout: float = REPLAY_TIMEOUT) -> None:
+        """Follow the catalog, and wait until all that is published now has been read.
+
+        Raises:
+            DeadlineExceeded: that took longer than `timeout` seconds, or there is no catalog yet.
+        """
+        self._presence = await self._bus.subscribe(PRESENCE.every(), self._on_presence, limit=1)
+        self._follower = await self._bus.follow(CATALOG_STREAM, self._on_stored)
+        await self._follower.caught_up(timeout)
+
+    async def stop(self) -> None:
+        """Stop following."""
+        for task in self._replays.values():
+            await stop_task(task)
+        for handle in self._silence.values():
+            handle.cancel()
+        for subscription in (self._follower, self._presence):
+            if subscription is not None:
+                await subscription.close()
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after every change, from the event loop; it must not block or raise."""
+        self._listeners.append(listener)
+
+    async def wait_until(self, condition: Callable[[], bool], timeout: float) -> bool:
+        """Wait until a condition on the replica holds; whether it did within `timeout` seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while not condition():
+                    await self._changed.wait()
+                return True
+        return condition()
+
+    def note_unavailable(self, node: str) -> None:
+        """A call found nobody there: the node is unavailable until it is heard of again."""
+        state = self.state.nodes.get(node)
+        if state is not None and state.available:
+            log.info("node_unavailable", node=node, reason="nobody answers")
+            for instance in list(state.instances):
+                self._forget_instance(node, instance)
+            state.available = False
+            self._notify()
+
+    async def _on_stored(self, stored: Stored) -> None:
+        self._apply(stored)
+
+    def _apply(self, stored: Stored) -> str | None:
+        """Take a stored catalog message in; the tool's name where the message is sound."""
+        node, name = CATALOG.parse(stored.subject)
+        # A union has no class of its own, which is what mypy asks of a type[M].
+        message: CatalogMessage = decode(stored.payload, CatalogMessage)  # type: ignore[arg-type]
+        if isinstance(message, CatalogEntry):
+            if (message.node, message.tool.name) != (node, name):
+                raise InvalidRequest("the entry is of another tool than its subject")
+            known_node = node in self.state.nodes
+            applied = self.state.publish(message, stored.sequence, self._verify(message))
+            if not known_node:
+                self._expect_heartbeat(node, "", FIRST_INTERVAL)
+        else:
+            applied = self.state.withdraw(node, name, stored.sequence)
+        if applied:
+            self._notify()
+        return name if isinstance(message, CatalogEntry) else None
+
+    def _verify(self, entry: CatalogEntry) -> CatalogTool | str:
+        try:
+            return CatalogTool(entry, self._verifier.verify(entry))
+        except ApprovalRefused as error:
+            log.warn("entry_refused", node=entry.node, tool=entry.tool.name, reason=error.message)
+            return error.message
+
+    async def _on_presence(self, delivery: Delivery) -> None:
+        presence = decode(delivery.payload, Presence)
+        if PRESENCE.parse(delivery.subject)[0] != presence.node:
+            raise InvalidRequest("the presence is of another node than its subject")
+        state = self.state.node(presence.node)
+        was_available = state.available
+        self._forget_instance(presence.node, "")
+        self._forget_instance(presence.node, presence.instance)
+        if presence.status == "up":
+            state.instances[presence.instance] = presence
+            self._expect_heartbeat(presence.node, presence.instance, presence.interval)
+        state.available = bool(state.instances)
+        if state.available != was_available:
+            log.info("node_available" if state.available else "node_left", node=presence.node)
+        self._compare(presence)
+        self._notify()
+
+    def _expect_heartbeat(self, node: str, instance: str, interval: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._silence[node, instance] = loop.call_later(
+            MISSED_HEARTBEATS * interval, self._on_silence, node, instance
+        )
+
+    def _on_silence(self, node: str, instance: str) -> None:
+        self._forget_instance(node, instance)
+        state = self.state.node(node)
+        if state.available and not state.instances:
+            state.available = False
+            log.info("node_unavailable", node=node, reason=f"silent for {MISSED_HEARTBEATS} heartbeats")
+        self._notify()
+
+    def _forget_instance(self, node: str, instance: str) -> None:
+        handle = self._silence.pop((node, instance), None)
+        if handle is not None:
+            handle.cancel()
+        self.state.node(node).instances.pop(instance, None)
+
+    def _compare(self, presence: Presence) -> None:
+        state = self.state.node(presence.node)
+        if presence.status == "leaving" or state.published.hash == presence.catalog_hash:
+            state.mismatches = 0
+            return
+        state.mismatches += 1
+        if state.mismatches >= MISMATCHES and presence.node not in self._replays:
+            state.mismatches = 0
+            task = asyncio.get_running_loop().create_task(self._replay(presence.node))
+            self._replays[presence.node] = task
+            task.add_done_callback(lambda _: self._replays.pop(presence.node, None))
+
+    async def _replay(self, node: str) -> None:
+        """Read all of a node's entries again, and forget what it no longer publishes."""
+        log.info("catalog_replayed", node=node, reason="the node publishes something else than is known here")
+        names: set[str] = set()
+
+        async def take(stored: Stored) -> None:
+            name = self._apply(stored)
+            if name is not None:
+                names.add(name)
+
+        follower = await self._bus.follow(CATALOG_STREAM, take, subject=CATALOG.every(node))
+        try:
+            await follower.caught_up(REPLAY_TIMEOUT)
+        except DeadlineExceeded as error:
+            log.warn("replay_failed", node=node, reason=error.message)
+            return
+        finally:
+            await follower.close()
+        self.state.retain(node, names)
+        self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+        for listener in self._listeners:
+            try:
+                listener()
+            except FederationError as error:
+                log.warn("listener_failed", reason=error.message)

@@ -1,0 +1,66 @@
+"""How a process of the federation begins and ends: one event loop, signals that drain, one clear error line."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import uvloop
+
+from mcp_federation.bus.nats import NatsBus
+from mcp_federation.errors import BusUnavailable, FederationError
+from mcp_federation.logs import get_logger
+from mcp_federation.settings import Settings
+
+log = get_logger("process")
+
+Main = Callable[[asyncio.Event], Awaitable[None]]
+
+BUS_PATIENCE = 30.0
+"""Seconds that a process waits at its start for a NATS server, which may be starting beside it."""
+
+
+def run_process(main: Main) -> int:
+    """Run `main` until it ends or SIGTERM or SIGINT sets the event that it is given; the exit code.
+
+    A `FederationError` ends it with one line on stderr and code 1.
+    """
+
+    async def under_signals() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await main(stop)
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(under_signals())
+    except FederationError as error:
+        print(f"mcp-federation: {error.message}", file=sys.stderr)  # noqa: T201 - for the person who started it
+        return 1
+    return 0
+
+
+@asynccontextmanager
+async def connected(settings: Settings, name: str) -> AsyncIterator[NatsBus]:
+    """A bus of this process, once a server answers.
+
+    Raises:
+        BusUnavailable: none did within `BUS_PATIENCE` seconds.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + BUS_PATIENCE
+    while True:
+        try:
+            bus = await NatsBus.connect(settings.nats_url, name=name)
+            break
+        except BusUnavailable as error:
+            if loop.time() >= deadline:
+                raise
+            log.warn("bus_awaited", reason=error.message)
+    try:
+        yield bus
+    finally:
+        await bus.close()
