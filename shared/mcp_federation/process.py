@@ -1,4 +1,4 @@
-"""How a process of the federation begins and ends: one event loop, signals that drain, one clear error line."""
+"""How a process of the federation begins and ends: one event loop, signals that drain, one line on error."""
 
 import asyncio
 import signal

@@ -14,8 +14,9 @@ from mcp_federation.errors import FederationError, InvalidRequest, error_from
 PROTOCOL_VERSION = 1
 
 Text = Annotated[str, Meta(max_length=100_000)]
-Digest = Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$")]
-NodeName = Annotated[str, Meta(pattern="^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+# `$` alone also matches before a line feed at the end; `\Z` is not JSON Schema's.
+Digest = Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$(?!\n)")]
+NodeName = Annotated[str, Meta(pattern="^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$(?!\n)")]
 LocalName = Annotated[str, Meta(min_length=1, max_length=256)]
 Ratio = Annotated[float, Meta(ge=0, le=1)]
 NonNegative = Annotated[float, Meta(ge=0)]
@@ -29,7 +30,8 @@ class Tool(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"
     """All that a model or a caller can see of a tool; what the digest covers.
 
     The fields are MCP's own, in alphabetical order: encoded, a tool with canonical schemas is itself
-    canonical JSON.
+    canonical JSON. As canonical JSON sorts keys, `parameters` keeps the input properties in the order
+    that the server gave them, in which positional arguments are mapped.
     """
 
     annotations: Raw | None = None
@@ -37,6 +39,7 @@ class Tool(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"
     input_schema: Raw = Raw(b"{}")
     name: LocalName
     output_schema: Raw | None = None
+    parameters: tuple[str, ...] = ()
     title: Text | None = None
     version: Annotated[str, Meta(max_length=256)] = "0.0.0"
 
@@ -88,6 +91,11 @@ class CatalogEntry(Message, frozen=True, kw_only=True, tag="catalog_entry"):
     execute_subject: str | None = None
     server: Text = ""
     source_repo: Text | None = None
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of the input properties, in the server's order."""
+        return self.tool.parameters
 
 
 class Withdrawal(Message, frozen=True, kw_only=True, tag="withdrawal"):
