@@ -11,6 +11,12 @@ from mcp_federation.errors import InvalidRequest
 
 _MAX_SAFE_INTEGER = 2**53 - 1
 _BIG = "\ue000"
+_NO_JSON = (msgspec.MsgspecError, rfc8785.CanonicalizationError, UnicodeError, RecursionError)
+_DEFAULTS: dict[str, Any] = {
+    field.encode_name: msgspec.json.decode(msgspec.json.encode(field.default))
+    for field in msgspec.structs.fields(Tool)
+    if field.default is not msgspec.NODEFAULT
+}
 
 
 def canonical(value: Any) -> bytes:
@@ -22,38 +28,45 @@ def canonical(value: Any) -> bytes:
     """
     try:
         return rfc8785.dumps(value)
-    except (rfc8785.CanonicalizationError, UnicodeError, RecursionError) as error:
+    except _NO_JSON as error:
         raise InvalidRequest("the value has no canonical JSON form") from error
 
 
 def canonical_tool(tool: Tool) -> Tool:
-    """The same tool with its schemas and annotations in canonical form, as they are published.
+    """The same tool as it is published: in canonical form, without what equals its default.
 
     Then the bytes of the encoded tool are themselves canonical, and a reader checks a digest without
     parsing a schema.
+
+    Raises:
+        InvalidRequest: a schema is no JSON, or nests too deeply.
     """
-    return msgspec.structs.replace(
-        tool,
-        input_schema=_canonical_raw(tool.input_schema),
-        output_schema=_canonical_raw(tool.output_schema),
-        annotations=_canonical_raw(tool.annotations),
-    )
+    try:
+        visible = _visible(tool)
+        try:
+            text = rfc8785.dumps(visible)
+        except rfc8785.IntegerDomainError:
+            text = msgspec.json.encode(visible, order="sorted")
+        return msgspec.json.decode(text, type=Tool)
+    except _NO_JSON as error:
+        raise InvalidRequest("the tool has no canonical JSON form") from error
 
 
 def tool_digest(tool: Tool) -> str:
     """`sha256:<hex>` over everything that a model or a caller can see of the tool.
 
     Raises:
-        InvalidRequest: a schema is no JSON.
+        InvalidRequest: a schema is no JSON, or nests too deeply.
     """
     try:
-        visible = msgspec.json.decode(msgspec.json.encode(tool))
-        return _sha256(rfc8785.dumps(visible))
-    except rfc8785.IntegerDomainError:
-        # Real schemas hold 64-bit bounds, which RFC 8785 would round to a double: two different texts
-        # would share a digest. They are hashed exactly, in a domain of their own.
-        return _sha256(b"exact\n" + rfc8785.dumps(_spell_big_integers(visible)))
-    except (msgspec.DecodeError, rfc8785.CanonicalizationError, UnicodeError, RecursionError) as error:
+        visible = _visible(tool)
+        try:
+            return _sha256(rfc8785.dumps(visible))
+        except rfc8785.IntegerDomainError:
+            # Real schemas hold 64-bit bounds, which RFC 8785 would round to a double: two different
+            # texts would share a digest. They are hashed exactly, in a domain of their own.
+            return _sha256(b"exact\n" + rfc8785.dumps(_spell_big_integers(visible)))
+    except _NO_JSON as error:
         raise InvalidRequest("the tool has no canonical JSON form") from error
 
 
@@ -72,16 +85,10 @@ def _sha256(data: bytes) -> str:
     return "sha256:" + sha256(data).hexdigest()
 
 
-def _canonical_raw(raw: msgspec.Raw | None) -> msgspec.Raw | None:
-    if raw is None:
-        return None
-    try:
-        value = msgspec.json.decode(raw)
-        return msgspec.Raw(rfc8785.dumps(value))
-    except rfc8785.IntegerDomainError:
-        return msgspec.Raw(msgspec.json.encode(value, order="sorted"))
-    except (msgspec.DecodeError, rfc8785.CanonicalizationError, UnicodeError, RecursionError) as error:
-        raise InvalidRequest("the tool has no canonical JSON form") from error
+def _visible(tool: Tool) -> dict[str, Any]:
+    """What the tool says, however it was written: a default that is spelled out says nothing more."""
+    fields: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(tool))
+    return {key: value for key, value in fields.items() if key not in _DEFAULTS or value != _DEFAULTS[key]}
 
 
 def _spell_big_integers(value: Any) -> Any:
