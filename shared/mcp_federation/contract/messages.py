@@ -15,8 +15,8 @@ PROTOCOL_VERSION = 1
 
 Text = Annotated[str, Meta(max_length=100_000)]
 # `$` alone also matches before a line feed at the end; `\Z` is not JSON Schema's.
-Digest = Annotated[str, Meta(pattern="^sha256:[0-9a-f]{64}$(?!\n)")]
-NodeName = Annotated[str, Meta(pattern="^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$(?!\n)")]
+Digest = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}$(?!\n)")]
+NodeName = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$(?!\n)")]
 LocalName = Annotated[str, Meta(min_length=1, max_length=256)]
 Ratio = Annotated[float, Meta(ge=0, le=1)]
 NonNegative = Annotated[float, Meta(ge=0)]
