@@ -9,6 +9,7 @@ all other fields go to `metadata`. `stack` stands only beside an exception, and 
 
 import logging
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
@@ -22,10 +23,11 @@ _NUMERIC: dict[str, int] = {
     "error": logging.ERROR,
     "warn": logging.WARNING,
     "info": logging.INFO,
-    "http": 18,
-    "verbose": 15,
+    # Nothing here logs between these, and structlog filters at the standard levels only.
+    "http": logging.INFO,
+    "verbose": logging.INFO,
     "debug": logging.DEBUG,
-    "silly": 5,
+    "silly": logging.DEBUG,
 }
 _WINSTON = {"WARNING": "WARN", "CRITICAL": "ERROR", "EXCEPTION": "ERROR"}
 _SECRET_WORDS = ("token", "secret", "password", "authorization", "api_key")
@@ -69,10 +71,15 @@ def _add_level(_: WrappedLogger, method: str, event: EventDict) -> EventDict:
 
 
 def _mask_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    for key in event:
-        if any(word in key.lower() for word in _SECRET_WORDS):
-            event[key] = "***"
-    return event
+    return {key: _masked(key, value) for key, value in event.items()}
+
+
+def _masked(key: str, value: Any) -> Any:
+    if any(word in key.lower() for word in _SECRET_WORDS):
+        return "***"
+    if isinstance(value, Mapping):
+        return {inner: _masked(str(inner), item) for inner, item in value.items()}
+    return value
 
 
 def _winston(_: WrappedLogger, __: str, event: EventDict) -> str:
@@ -96,11 +103,14 @@ class _ToStructlog(logging.Handler):
     """Hands records of libraries that log through `logging` to the same output."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        logger = get_logger(record.name)
-        logger.log(
-            record.levelno,
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError, KeyError):  # a library's own mistake in its arguments
+            message = str(record.msg)
+        get_logger(record.name).log(
+            max(logging.DEBUG, min(logging.CRITICAL, record.levelno // 10 * 10)),
             "library_log",
-            message=record.getMessage(),
+            message=message,
             exc_info=record.exc_info if record.exc_info and record.exc_info[0] else None,
         )
 
