@@ -2,7 +2,9 @@
 
 import base64
 import os
+import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -63,7 +65,7 @@ def read_trusted_keys(sources: Iterable[str]) -> tuple[TrustedKey, ...]:
             lines = Path(source).read_text().splitlines()
         except (OSError, UnicodeDecodeError):
             raise InvalidRequest(f"cannot read the governance keys in {source!r}") from None
-        keys += [parse_trusted_key(line.strip()) for line in lines if line.strip() and line[0] != "#"]
+        keys += [parse_trusted_key(line) for line in map(str.strip, lines) if line and line[0] != "#"]
     return tuple(keys)
 
 
@@ -71,22 +73,28 @@ def load_or_create_key(path: Path) -> Ed25519PrivateKey:
     """The private key kept at `path`, made there on first use with mode 0600.
 
     Raises:
-        InvalidRequest: the file holds no such key, or others may read it.
+        InvalidRequest: the file holds no such key, others may read it, or it cannot be read or made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    key = Ed25519PrivateKey.generate()
     try:
-        # Written aside and linked, so that of two workers that start at once both use one whole key.
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.touch(mode=0o600, exist_ok=False)
-        try:
-            draft.write_bytes(_to_pem(key))
-            os.link(draft, path)
-        finally:
-            draft.unlink()
-        return key
-    except FileExistsError:
+        if not path.exists():  # else not even a folder to write in is needed
+            _create_key(path)
         return _load_key(path)
+    except OSError as error:
+        raise InvalidRequest(f"cannot keep the private key {path.name}: {error.strerror}") from error
+
+
+def _create_key(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # Written aside and linked, so that of two workers that start at once both use one whole key.
+    # No process id in the name: in a container it is the same again after a crash.
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    draft.touch(mode=0o600, exist_ok=False)
+    try:
+        draft.write_bytes(_to_pem(Ed25519PrivateKey.generate()))
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink()
 
 
 def _load_key(path: Path) -> Ed25519PrivateKey:
