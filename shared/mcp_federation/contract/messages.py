@@ -4,7 +4,7 @@ Arguments and results are not among them: an execute request carries MCP's own `
 its answer MCP's own `CallToolResult` (or an `ErrorReply`).
 """
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw, Struct, field
@@ -22,6 +22,11 @@ Ratio = Annotated[float, Meta(ge=0, le=1)]
 NonNegative = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=0)]
 
+if TYPE_CHECKING:
+    MaybeRaw = Raw | None
+else:
+    MaybeRaw = Raw  # in a union msgspec forgets Raw, and takes nothing but null
+
 Decision = Literal["approved", "quarantined", "rejected"]
 Severity = Literal["info", "low", "medium", "high", "critical"]
 
@@ -34,11 +39,11 @@ class Tool(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"
     that the server gave them, in which positional arguments are mapped.
     """
 
-    annotations: Raw | None = None
+    annotations: MaybeRaw = None
     description: Text = ""
     input_schema: Raw = Raw(b"{}")
     name: LocalName
-    output_schema: Raw | None = None
+    output_schema: MaybeRaw = None
     parameters: tuple[str, ...] = ()
     title: Text | None = None
     version: Annotated[str, Meta(max_length=256)] = "0.0.0"
@@ -167,7 +172,7 @@ class Submission(Message, frozen=True, kw_only=True, tag="submission"):
     description: Text
     version: Annotated[str, Meta(max_length=256)] = "0.0.0"
     source_repo: Text | None = None
-    input_schema: Raw | None = None
+    input_schema: MaybeRaw = None
     server_url: Text | None = None
 
 
