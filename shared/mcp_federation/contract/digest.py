@@ -10,6 +10,7 @@ from mcp_federation.contract.messages import Tool
 from mcp_federation.errors import InvalidRequest
 
 _MAX_SAFE_INTEGER = 2**53 - 1
+_EXPONENT_FROM = 1e21  # below, RFC 8785 writes a whole number without one, however it was written
 _BIG = "\ue000"
 _NO_JSON = (msgspec.MsgspecError, rfc8785.CanonicalizationError, UnicodeError, RecursionError)
 _DEFAULTS: dict[str, Any] = {
@@ -88,7 +89,22 @@ def _sha256(data: bytes) -> str:
 def _visible(tool: Tool) -> dict[str, Any]:
     """What the tool says, however it was written: a default that is spelled out says nothing more."""
     fields: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(tool))
-    return {key: value for key, value in fields.items() if key not in _DEFAULTS or value != _DEFAULTS[key]}
+    return {
+        key: _read_integers(value)
+        for key, value in fields.items()
+        if key not in _DEFAULTS or value != _DEFAULTS[key]
+    }
+
+
+def _read_integers(value: Any) -> Any:
+    """The value with integers for the doubles that its canonical form would be read back as."""
+    if isinstance(value, dict):
+        return {key: _read_integers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_read_integers(item) for item in value]
+    if isinstance(value, float) and _MAX_SAFE_INTEGER < abs(value) < _EXPONENT_FROM:
+        return int(value)
+    return value
 
 
 def _spell_big_integers(value: Any) -> Any:
