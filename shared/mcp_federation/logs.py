@@ -52,7 +52,10 @@ def configure_logs(
     if pretty if pretty is not None else out.isatty():
         render: list[structlog.typing.Processor] = [
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-            structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=24),
+            # Plain: a traceback with the values of local variables would show secrets.
+            structlog.dev.ConsoleRenderer(
+                colors=out.isatty(), pad_event_to=24, exception_formatter=structlog.dev.plain_traceback
+            ),
         ]
     else:
         render = [structlog.processors.format_exc_info, _winston]
