@@ -27,6 +27,9 @@ class Settings(BaseSettings):
     state_dir: Path = Field(Path(".mcp-federation"), description="where keys and state are kept")
     log_level: Level = Field("info", description="error, warn, info, http, verbose, debug or silly")
 
+    config: Path | None = Field(None, description="an mcpServers file: the MCP servers of the node")
+    toolboxes: Words = Field((), description="Python toolboxes (module:object or a folder), comma separated")
+
     token: SecretStr | None = Field(None, description="bearer token of the REST API; unset means open")
     nodes: Words = Field((), description="partner meshes: https:// and nats:// URLs, comma separated")
     host: str = Field("127.0.0.1", description="the edge's address")
@@ -42,7 +45,7 @@ class Settings(BaseSettings):
     max_in_flight: int = Field(256, ge=1, description="executions that a node runs at once")
     approval_days: float = Field(30.0, gt=0, description="how long an approval holds")
 
-    @field_validator("trusted_keys", "nodes", mode="before")
+    @field_validator("trusted_keys", "nodes", "toolboxes", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value

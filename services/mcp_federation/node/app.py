@@ -1,0 +1,148 @@
+"""The node's composition root."""
+
+import asyncio
+import uuid
+
+from mcp_federation.bus.protocol import Bus
+from mcp_federation.contract.messages import Presence
+from mcp_federation.errors import InvalidRequest
+from mcp_federation.logs import get_logger
+from mcp_federation.node.config import Spec, load_config
+from mcp_federation.node.executor import Executor
+from mcp_federation.node.presence import Heartbeat
+from mcp_federation.node.registrar import Registrar
+from mcp_federation.node.server import SupervisedServer
+from mcp_federation.node.service_api import ServiceApi
+from mcp_federation.node.submissions import Submissions
+from mcp_federation.node.toolboxes import ToolboxSpec, load_toolboxes
+from mcp_federation.process import connected
+from mcp_federation.records import RecordPublisher
+from mcp_federation.settings import Settings
+from mcp_federation.version import VERSION
+
+log = get_logger("node")
+
+WITHDRAW_AFTER = 10.0
+"""Seconds that a failed server's tools stay published, since most come back at once."""
+
+
+class Node:
+    """One node: its servers, and everything that makes their tools part of the mesh."""
+
+    def __init__(self, bus: Bus, settings: Settings, specs: dict[str, Spec | ToolboxSpec]) -> None:
+        self._settings = settings
+        self._name = settings.node
+        self._instance = uuid.uuid4().hex
+        self._bus = bus
+        self.registrar = Registrar(bus, self._name)
+        self.servers = {name: self._make_server(name, spec) for name, spec in specs.items()}
+        self._records = RecordPublisher(bus, self._name)
+        self.executor = Executor(
+            bus,
+            self._name,
+            self.registrar,
+            self.servers,
+            self._records,
+            default_timeout=settings.call_timeout,
+            max_timeout=settings.max_call_timeout,
+            max_in_flight=settings.max_in_flight,
+        )
+        self._submissions = Submissions(bus, self._name, self.registrar, self.servers, self._make_server)
+        self._heartbeat = Heartbeat(bus, self._name, settings.heartbeat, self.presence)
+        self._service_api = ServiceApi(bus, self._name, self._instance, lambda: self.executor.stats)
+        self._withdrawals: dict[str, asyncio.TimerHandle] = {}
+        self._settling: asyncio.Task[None] | None = None
+
+    def presence(self) -> Presence:
+        """How the node is now."""
+        return Presence(
+            node=self._name,
+            instance=self._instance,
+            interval=self._settings.heartbeat,
+            catalog_hash=self.registrar.published.hash,
+            tools=len(self.registrar.published),
+            in_flight=self.executor.in_flight,
+            servers=tuple(server.state for _, server in sorted(self.servers.items())),
+            refused=self.registrar.refused(),
+            version=VERSION,
+        )
+
+    async def start(self) -> None:
+        """Take up work; servers go on starting behind it."""
+        await self.registrar.start()
+        await self._records.start()
+        for server in self.servers.values():
+            server.start()
+        await self._submissions.start()
+        await self.executor.start()
+        await self._service_api.start()
+        self._heartbeat.start()
+        self._settling = asyncio.get_running_loop().create_task(self._settle())
+        log.info("node_started", node=self._name, servers=len(self.servers))
+
+    async def stop(self) -> None:
+        """Take no more work, finish what was taken, and leave."""
+        if self._settling is not None:
+            self._settling.cancel()
+        await self._heartbeat.stop()
+        await self._submissions.stop()
+        await self.executor.stop()
+        await self._service_api.stop()
+        for handle in self._withdrawals.values():
+            handle.cancel()
+        await self.registrar.stop()
+        await asyncio.gather(*(server.stop() for server in self.servers.values()))
+        await self._records.stop()
+        log.info("node_stopped", node=self._name)
+
+    def _make_server(self, name: str, spec: Spec | ToolboxSpec) -> SupervisedServer:
+        return SupervisedServer(
+            name,
+            spec,
+            on_change=self._on_server,
+            start_timeout=self._settings.start_timeout,
+            poll_interval=self._settings.poll_interval,
+        )
+
+    def _on_server(self, server: SupervisedServer) -> None:
+        if self.servers.get(server.name) is not server:
+            return  # a probe of a submission, not one of ours
+        if (handle := self._withdrawals.pop(server.name, None)) is not None:
+            handle.cancel()
+        if server.state.state == "ready":
+            self.registrar.set_tools(server.name, server.tools)
+        elif server.state.state == "failed":
+            self._withdrawals[server.name] = asyncio.get_running_loop().call_later(
+                WITHDRAW_AFTER, self.registrar.remove_server, server.name
+            )
+        self._heartbeat.nudge()
+
+    async def _settle(self) -> None:
+        await asyncio.gather(*(server.settled() for server in list(self.servers.values())))
+        self.registrar.settle()
+
+
+def read_specs(settings: Settings) -> dict[str, Spec | ToolboxSpec]:
+    """The servers that the settings name.
+
+    Raises:
+        InvalidRequest: the config file is not one, or two servers share a name.
+    """
+    specs: dict[str, Spec | ToolboxSpec] = dict(load_config(settings.config)) if settings.config else {}
+    for name, toolbox in load_toolboxes(settings.toolboxes).items():
+        if name in specs:
+            raise InvalidRequest(f"two servers are called {name!r}")
+        specs[name] = toolbox
+    return specs
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Run a node until `stop` is set."""
+    specs = read_specs(settings)
+    async with connected(settings, f"node-{settings.node}") as bus:
+        node = Node(bus, settings, specs)
+        try:
+            await node.start()
+            await stop.wait()
+        finally:
+            await node.stop()

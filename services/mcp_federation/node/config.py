@@ -1,0 +1,139 @@
+"""Reads the ecosystem's own `mcpServers` file, as Claude Desktop, VS Code and Cursor write it.
+
+VS Code's key `servers`, comments and trailing commas are understood, and so are `${VAR}`,
+`${VAR:-default}`, `${env:VAR}`, `${userHome}` and `${workspaceFolder}` in its values. An entry that makes
+no sense costs only itself.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import json5
+import msgspec
+from msgspec import Meta, Struct
+
+from mcp_federation.errors import InvalidRequest
+
+MAX_CONFIG_BYTES = 4 * 1024 * 1024
+_VARIABLE = re.compile(r"\$\{([^{}]+)\}")
+
+
+@dataclass(frozen=True)
+class StdioSpec:
+    """An MCP server that the node starts."""
+
+    command: str
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+
+
+@dataclass(frozen=True)
+class HttpSpec:
+    """An MCP server that the node reaches, over streamable HTTP or the older SSE."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    transport: Literal["http", "sse"] = "http"
+
+
+@dataclass(frozen=True)
+class BrokenSpec:
+    """An entry that cannot be run, and why."""
+
+    reason: str
+
+
+Spec = StdioSpec | HttpSpec | BrokenSpec
+
+
+class _Entry(Struct):
+    command: Annotated[str, Meta(min_length=1)] | None = None
+    args: list[str | int | float] = msgspec.field(default_factory=list)
+    env: dict[str, str | int | float | bool | None] = msgspec.field(default_factory=dict)
+    cwd: str | None = None
+    url: Annotated[str, Meta(min_length=1)] | None = None
+    server_url: str | None = msgspec.field(default=None, name="serverUrl")
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
+    type: str | None = None
+    disabled: bool = False
+
+
+def load_config(path: Path) -> dict[str, Spec]:
+    """The servers of an `mcpServers` file by name, disabled ones left out.
+
+    Raises:
+        InvalidRequest: the file cannot be read, or is no such file.
+    """
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise InvalidRequest(f"{path.name} is over {MAX_CONFIG_BYTES} bytes")
+        document = _parse(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InvalidRequest(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"{path} is not valid JSON: {error}") from None
+    servers = document.get("mcpServers", document.get("servers")) if isinstance(document, dict) else None
+    if not isinstance(servers, dict):
+        raise InvalidRequest(f'{path} has no "mcpServers" object')
+    variables = {**os.environ, "userHome": str(Path.home()), "workspaceFolder": str(path.resolve().parent)}
+    specs = {str(name): _spec(entry, variables) for name, entry in servers.items()}
+    return {name: spec for name, spec in specs.items() if spec is not None}
+
+
+def _parse(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        # json5 is slow, and only files written by hand need it.
+        return json5.loads(text)
+
+
+def _spec(entry: Any, variables: Mapping[str, str]) -> Spec | None:
+    try:
+        parsed = msgspec.convert(entry, _Entry)
+        if parsed.disabled:
+            return None
+        return _expanded(parsed, variables)
+    except msgspec.ValidationError as error:
+        return BrokenSpec(f"the configuration is wrong: {error}")
+    except KeyError as error:
+        return BrokenSpec(f"the configuration names a variable that is not set: {error.args[0]}")
+
+
+def _expanded(entry: _Entry, variables: Mapping[str, str]) -> Spec:
+    def expand(text: str) -> str:
+        return _VARIABLE.sub(lambda match: _value(match[1], variables), text)
+
+    url = entry.url or entry.server_url
+    if entry.command is not None:
+        env = {name: expand(_text(value)) for name, value in entry.env.items() if value is not None}
+        cwd = expand(entry.cwd) if entry.cwd else None
+        return StdioSpec(expand(entry.command), tuple(expand(_text(arg)) for arg in entry.args), env, cwd)
+    if url is None:
+        return BrokenSpec('the configuration is wrong: it needs a "command" or a "url"')
+    url = expand(url)
+    if not url.startswith(("http://", "https://")):
+        return BrokenSpec("the configuration is wrong: the url must begin with http:// or https://")
+    headers = {name: expand(value) for name, value in entry.headers.items()}
+    return HttpSpec(url, headers, "sse" if entry.type == "sse" else "http")
+
+
+def _text(value: str | float | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _value(name: str, variables: Mapping[str, str]) -> str:
+    """What a `${…}` stands for; raises KeyError where that is not set."""
+    name = name.removeprefix("env:")
+    name, has_default, default = name.partition(":-")
+    value = variables.get(name)
+    if value is not None:
+        return value
+    if has_default:
+        return default
+    raise KeyError(name)

@@ -1,0 +1,206 @@
+"""Answers execute requests: checks the arguments, calls the server within the deadline, keeps the record."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jsonschema_rs
+import msgspec
+
+from mcp_federation.bus.protocol import Bus, Delivery, Reply, Subscription
+from mcp_federation.contract.mcp import decode_params
+from mcp_federation.contract.messages import Cancel, Record, decode
+from mcp_federation.contract.subjects import CANCEL, EXECUTE, Header, node_queue
+from mcp_federation.errors import (
+    Cancelled,
+    FederationError,
+    InternalError,
+    InvalidArguments,
+    InvalidRequest,
+    NotExecutable,
+    ServerUnavailable,
+    ToolNotFound,
+)
+from mcp_federation.logs import get_logger
+from mcp_federation.node.registrar import Registrar
+from mcp_federation.node.server import SupervisedServer
+from mcp_federation.node.tools import LocalTool
+from mcp_federation.records import RecordPublisher
+
+log = get_logger("node")
+
+MAX_PROBLEMS = 5
+MAX_PROBLEM_TEXT = 300
+
+
+class Executor:
+    """Executes the node's published tools for callers on the bus."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        node: str,
+        registrar: Registrar,
+        servers: Mapping[str, SupervisedServer],
+        records: RecordPublisher,
+        *,
+        default_timeout: float,
+        max_timeout: float,
+        max_in_flight: int,
+    ) -> None:
+        self._bus = bus
+        self._node = node
+        self._registrar = registrar
+        self._servers = servers
+        self._records = records
+        self._default_timeout = default_timeout
+        self._max_timeout = max_timeout
+        self._max_in_flight = max_in_flight
+        self._validators: dict[str, tuple[str, Callable[[Any], None]]] = {}
+        self._running: dict[str, asyncio.Task[Any]] = {}
+        self._subscriptions: list[Subscription] = []
+        self.stats = {"requests": 0, "errors": 0, "nanoseconds": 0}
+        self.in_flight = 0
+
+    async def start(self) -> None:
+        """Take requests; replicas of the node share them."""
+        self._subscriptions = [
+            await self._bus.respond(
+                EXECUTE.every(self._node),
+                self._respond,
+                queue=node_queue(self._node),
+                limit=self._max_in_flight,
+            ),
+            await self._bus.subscribe(CANCEL.of(self._node), self._on_cancel),
+        ]
+
+    async def stop(self) -> None:
+        """Take no more, and finish those taken."""
+        for subscription in self._subscriptions:
+            await subscription.close()
+
+    async def _respond(self, delivery: Delivery) -> Reply:
+        self.stats["requests"] += 1
+        self.in_flight += 1
+        began = time.perf_counter_ns()
+        request_id = delivery.headers.get(Header.REQUEST_ID, "")
+        task = asyncio.current_task()
+        if request_id and task is not None:
+            self._running[request_id] = task
+        try:
+            return Reply(await self._execute(delivery))
+        except asyncio.CancelledError:
+            if self._running.pop(request_id, None) is not None:
+                raise  # not by the caller: we are shutting down
+            if task is not None:
+                task.uncancel()
+            raise Cancelled("the caller cancelled the execution") from None
+        except FederationError:
+            self.stats["errors"] += 1
+            raise
+        finally:
+            self._running.pop(request_id, None)
+            self.in_flight -= 1
+            self.stats["nanoseconds"] += time.perf_counter_ns() - began
+
+    async def _execute(self, delivery: Delivery) -> bytes:
+        _, name = EXECUTE.parse(delivery.subject)
+        tool = self._registrar.get(name)
+        if tool is None:
+            raise ToolNotFound(f"the node {self._node!r} publishes no tool {name!r}")
+        if not tool.executable:
+            raise NotExecutable(f"{name!r} is described only: nothing runs it")
+        params = decode_params(delivery.payload or b"{}")
+        if params.name not in ("", name):
+            raise InvalidRequest(f"the params name {params.name!r}, the subject {name!r}")
+        self._validate(tool, params.arguments)
+        server = self._servers.get(tool.server)
+        if server is None:
+            raise ServerUnavailable(f"the MCP server {tool.server!r} is not available")
+        return await self._call(server, tool, params.arguments, self._timeout(delivery))
+
+    async def _call(
+        self, server: SupervisedServer, tool: LocalTool, arguments: dict[str, Any], timeout: float
+    ) -> bytes:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        error_kind: str | None = Cancelled.code
+        try:
+            result = await server.call(tool.remote_name, arguments, timeout)
+            error_kind = "tool_failed" if _is_error(result) else None
+            return result
+        except FederationError as error:
+            error_kind = error.code
+            raise
+        except Exception as error:
+            error_kind = InternalError.code
+            log.exception("call_failed", tool=tool.tool.name, server=server.name)
+            raise InternalError("the node failed to call the tool") from error
+        finally:
+            self._records.add(
+                Record(
+                    node=self._node,
+                    tool=tool.tool.name,
+                    success=error_kind is None,
+                    latency_ms=(loop.time() - began) * 1000,
+                    error_kind=error_kind,
+                )
+            )
+
+    def _timeout(self, delivery: Delivery) -> float:
+        text = delivery.headers.get(Header.TIMEOUT_MS)
+        if text is None:
+            return self._default_timeout
+        if not text.isascii() or not text.isdigit() or not int(text):
+            raise InvalidRequest(f"{Header.TIMEOUT_MS} must be a positive whole number")
+        return min(int(text) / 1000, self._max_timeout)
+
+    def _validate(self, tool: LocalTool, arguments: dict[str, Any]) -> None:
+        digest, validate = self._validators.get(tool.tool.name, ("", None))
+        if validate is None or digest != tool.digest:
+            validate = _validator(tool)
+            self._validators[tool.tool.name] = tool.digest, validate
+        validate(arguments)
+
+    async def _on_cancel(self, delivery: Delivery) -> None:
+        request_id = decode(delivery.payload, Cancel).request_id
+        # Popped, so that the task can tell a caller's cancel from our own shutdown.
+        task = self._running.pop(request_id, None)
+        if task is not None:
+            task.cancel()
+
+
+def _validator(tool: LocalTool) -> Callable[[Any], None]:
+    """Checks arguments against the tool's input schema, compiled once."""
+    schema = msgspec.json.decode(tool.tool.input_schema)
+    try:
+        compiled = jsonschema_rs.validator_for(schema, retriever=_fetch_nothing)
+    except ValueError as error:
+        raise InternalError("the tool's input schema cannot be used") from error
+
+    def validate(arguments: Any) -> None:
+        problems = []
+        for error in compiled.iter_errors(arguments):
+            where = "/" + "/".join(str(step) for step in error.instance_path)
+            problems.append({"where": where, "problem": error.message[:MAX_PROBLEM_TEXT]})
+            if len(problems) == MAX_PROBLEMS:
+                break
+        if problems:
+            first = problems[0]
+            raise InvalidArguments(
+                f"the arguments do not fit {tool.tool.name!r}: {first['where']}: {first['problem']}",
+                {"problems": problems},
+            )
+
+    return validate
+
+
+def _fetch_nothing(uri: str) -> Any:
+    """A schema may not make the node fetch anything."""
+    raise ValueError(f"the schema refers to {uri}, which lies outside of it")
+
+
+def _is_error(result: bytes) -> bool:
+    # Most results are no error, and say so within their first or last bytes: no need to parse them.
+    return b'"isError":true' in result[:64] or b'"isError":true' in result[-64:]

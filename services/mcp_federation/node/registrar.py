@@ -1,0 +1,267 @@
+"""Brings what the node has to what it publishes: asks governance, publishes, withdraws.
+
+Each server says which tools it has; one task works off the difference to what the catalog shows. A
+changed tool is withdrawn before its new text goes to governance, since its approval covers the old text
+only. What cannot be asked or stored now is tried again.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from mcp_federation.bus.handling import stop_task
+from mcp_federation.bus.protocol import Bus, Stored
+from mcp_federation.catalog.state import DigestSet
+from mcp_federation.contract.messages import (
+    CatalogEntry,
+    CatalogMessage,
+    RefusedTool,
+    Registration,
+    Verdict,
+    Withdrawal,
+    decode,
+    encode,
+    raise_error_reply,
+)
+from mcp_federation.contract.subjects import CATALOG, CATALOG_STREAM, EXECUTE, REGISTER, Header
+from mcp_federation.errors import FederationError, InvalidRequest
+from mcp_federation.logs import get_logger
+from mcp_federation.node.tools import LocalTool
+
+log = get_logger("node")
+
+REGISTER_TIMEOUT = 10.0
+CATALOG_TIMEOUT = 30.0
+AT_ONCE = 16
+RETRY_PAUSE = 1.0
+RENEW_AFTER = 24 * 3600.0
+"""Seconds after which a tool is registered anew, so that its approval never comes near its end."""
+
+
+@dataclass(frozen=True)
+class _Decided:
+    """Governance's verdict on one digest, and when it came."""
+
+    verdict: Verdict
+    at: float
+
+
+class Registrar:
+    """Owns what one node publishes."""
+
+    def __init__(self, bus: Bus, node: str) -> None:
+        self._bus = bus
+        self._node = node
+        self._wanted: dict[str, dict[str, LocalTool]] = {}
+        self._tools: dict[str, LocalTool] = {}
+        self._decided: dict[str, _Decided] = {}
+        self._renewals: dict[str, float] = {}
+        self.published = DigestSet()
+        self._settled = False
+        self._wake = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Learn what this node published before, then work in a task of its own."""
+        follower = await self._bus.follow(CATALOG_STREAM, self._remember, subject=CATALOG.every(self._node))
+        try:
+            await follower.caught_up(CATALOG_TIMEOUT)
+        finally:
+            await follower.close()
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """Stop; what is published stays so."""
+        await stop_task(self._task)
+
+    def set_tools(self, server: str, tools: Iterable[LocalTool]) -> None:
+        """These, and no others, are the tools of that server now."""
+        self._wanted[server] = {tool.tool.name: tool for tool in tools}
+        self._merge()
+
+    def remove_server(self, server: str) -> None:
+        """The server is gone, and its tools with it."""
+        self._wanted.pop(server, None)
+        self._merge()
+
+    def settle(self) -> None:
+        """Every server has had its chance: what was published before and nobody has now may go."""
+        self._settled = True
+        self._wake.set()
+
+    def get(self, name: str) -> LocalTool | None:
+        """The tool of that local name, where it is published as it is now."""
+        tool = self._tools.get(name)
+        return tool if tool is not None and self.published.get(name) == tool.digest else None
+
+    def refused(self) -> tuple[RefusedTool, ...]:
+        """The tools that governance did not approve."""
+        return tuple(
+            RefusedTool(name=name, decision=decided.verdict.decision, why=_why(decided.verdict))
+            for name, tool in sorted(self._tools.items())
+            if (decided := self._decided.get(name))
+            and decided.verdict.digest == tool.digest
+            and decided.verdict.decision != "approved"
+        )
+
+    async def wait_decided(self, names: Iterable[str], timeout: float) -> bool:
+        """Wait until each of those tools is published or refused; False when `timeout` seconds pass."""
+        names = tuple(names)
+        try:
+            async with asyncio.timeout(timeout):
+                while not all(self._is_done(name) for name in names):
+                    await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def ask(self, tool: LocalTool) -> Verdict:
+        """Governance's verdict on a tool; kept, so that publishing it does not ask again.
+
+        Raises:
+            FederationError: governance does not answer, or answers with an error.
+        """
+        registration = Registration(
+            node=self._node,
+            tool=tool.tool,
+            digest=tool.digest,
+            server=tool.server,
+            executable=tool.executable,
+            source_repo=tool.source_repo,
+            server_url=tool.server_url,
+        )
+        reply = await self._bus.request(
+            REGISTER.of(self._node), encode(registration), timeout=REGISTER_TIMEOUT
+        )
+        if Header.ERROR_CODE in reply.headers:
+            raise_error_reply(reply.payload)
+        verdict = decode(reply.payload, Verdict)
+        if (verdict.name, verdict.digest) != (tool.tool.name, tool.digest):
+            raise InvalidRequest("the verdict is of another tool")
+        self._decided[verdict.name] = _Decided(verdict, asyncio.get_running_loop().time())
+        return verdict
+
+    async def _remember(self, stored: Stored) -> None:
+        message: CatalogMessage = decode(stored.payload, CatalogMessage)  # type: ignore[arg-type]  # a union
+        if isinstance(message, CatalogEntry):
+            self.published.put(message.tool.name, message.digest)
+        else:
+            self.published.drop(message.name)
+
+    def _merge(self) -> None:
+        tools: dict[str, LocalTool] = {}
+        for server, wanted in self._wanted.items():
+            for name, tool in wanted.items():
+                if name in tools:
+                    log.error("name_taken", tool=name, server=server, holder=tools[name].server)
+                else:
+                    tools[name] = tool
+        self._tools = tools
+        self._wake.set()
+
+    def _is_done(self, name: str) -> bool:
+        tool = self._tools.get(name)
+        if tool is None:
+            return False
+        decided = self._decided.get(name)
+        refused = (
+            decided is not None
+            and decided.verdict.digest == tool.digest
+            and decided.verdict.decision != "approved"
+        )
+        return refused or (self.published.get(name) == tool.digest and name in self._renewals)
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            outcome = await self._reconcile()
+            self._changed.set()
+            self._changed = asyncio.Event()
+            try:
+                async with asyncio.timeout(RETRY_PAUSE if outcome == "again" else RENEW_AFTER / 24):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _reconcile(self) -> Literal["done", "again"]:
+        """One pass over the difference; `again` where something could not be done yet."""
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def attempt(name: str) -> bool:
+            async with gate:
+                try:
+                    await self._bring(name)
+                except FederationError as error:
+                    log.warn("registration_delayed", tool=name, code=error.code, reason=error.message)
+                    return False
+                return True
+
+        names = [name for name in {*self._tools, *self.published} if self._is_due(name)]
+        done = await asyncio.gather(*(attempt(name) for name in sorted(names)))
+        return "done" if all(done) else "again"
+
+    def _is_due(self, name: str) -> bool:
+        tool = self._tools.get(name)
+        if tool is None:
+            return self._settled and self.published.get(name) is not None
+        now = asyncio.get_running_loop().time()
+        decided = self._decided.get(name)
+        if decided is None or decided.verdict.digest != tool.digest or now - decided.at > RENEW_AFTER:
+            return True
+        if decided.verdict.decision != "approved":
+            return self.published.get(name) is not None
+        return self.published.get(name) != tool.digest or self._renewals.get(name) != decided.at
+
+    async def _bring(self, name: str) -> None:
+        """Make the catalog show of one tool what it should."""
+        tool = self._tools.get(name)
+        if tool is None:
+            await self._withdraw(name, "the node no longer has it")
+            return
+        published = self.published.get(name)
+        if published is not None and published != tool.digest:
+            await self._withdraw(name, "it changed, and awaits approval")
+        decided = self._decided.get(name)
+        now = asyncio.get_running_loop().time()
+        if decided is None or decided.verdict.digest != tool.digest or now - decided.at > RENEW_AFTER:
+            await self.ask(tool)
+            decided = self._decided[name]
+        if self._tools.get(name) is not tool:
+            return  # it changed while governance looked: the next pass has it
+        if decided.verdict.decision == "approved":
+            await self._publish(tool, decided)
+        else:
+            log.warn("tool_refused", tool=name, decision=decided.verdict.decision, why=_why(decided.verdict))
+            if self.published.get(name) is not None:
+                await self._withdraw(name, f"governance: {decided.verdict.decision}")
+
+    async def _publish(self, tool: LocalTool, decided: _Decided) -> None:
+        name = tool.tool.name
+        entry = CatalogEntry(
+            node=self._node,
+            tool=tool.tool,
+            digest=tool.digest,
+            approval=decided.verdict.approval or "",
+            execute_subject=EXECUTE.of(self._node, name) if tool.executable else None,
+            server=tool.server,
+            source_repo=tool.source_repo,
+        )
+        await self._bus.store(CATALOG.of(self._node, name), encode(entry))
+        self.published.put(name, tool.digest)
+        self._renewals[name] = decided.at
+        log.info("tool_published", tool=name, digest=tool.digest)
+
+    async def _withdraw(self, name: str, reason: str) -> None:
+        withdrawal = Withdrawal(node=self._node, name=name, reason=reason)
+        await self._bus.store(CATALOG.of(self._node, name), encode(withdrawal))
+        self.published.drop(name)
+        self._renewals.pop(name, None)
+        log.info("tool_withdrawn", tool=name, reason=reason)
+
+
+def _why(verdict: Verdict) -> str:
+    return "; ".join(f"{finding.rule} at {finding.where}: {finding.why}" for finding in verdict.findings)[
+        :500
+    ]

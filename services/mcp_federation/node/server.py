@@ -1,0 +1,307 @@
+"""One MCP server under supervision: started, listed, watched, called, and started again when it falls.
+
+Whatever it does — not start, crash, hang, answer nonsense — costs its own tools only.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import anyio
+import httpx2
+import mcp_types
+from mcp import Client, MCPError
+from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
+from pydantic import ValidationError
+
+from mcp_federation.bus.handling import stop_task
+from mcp_federation.contract.messages import ServerState
+from mcp_federation.errors import (
+    DeadlineExceeded,
+    FederationError,
+    InvalidArguments,
+    ServerUnavailable,
+    ToolFailed,
+    ToolNotFound,
+)
+from mcp_federation.logs import get_logger
+from mcp_federation.node.config import BrokenSpec, Spec
+from mcp_federation.node.stderr_tail import StderrTail
+from mcp_federation.node.toolboxes import ToolboxSpec
+from mcp_federation.node.tools import LocalTool, to_local_tools
+from mcp_federation.node.transport import open_client
+
+log = get_logger("node")
+
+BACKOFF_FIRST = 0.5
+BACKOFF_MAX = 30.0
+HEALTHY_AFTER = 30.0
+"""Seconds of good health after which a server's backoff begins anew."""
+
+STOP_TIMEOUT = 8.0
+LIST_TIMEOUT = 20.0
+MAX_PAGES = 1000
+MAX_TOOLS = 10_000
+MAX_REASON = 300
+
+
+class _Ended(Exception):
+    """The connection to the server is over; the message says why."""
+
+
+class SupervisedServer:
+    """Owns one server. `on_change` is called whenever its tools or its state changed."""
+
+    def __init__(
+        self,
+        name: str,
+        spec: Spec | ToolboxSpec,
+        *,
+        on_change: Callable[["SupervisedServer"], None],
+        start_timeout: float = 30.0,
+        poll_interval: float = 30.0,
+    ) -> None:
+        self.name = name
+        self._spec = spec
+        self._on_change = on_change
+        self._start_timeout = start_timeout
+        self._poll_interval = poll_interval
+        self.tools: list[LocalTool] = []
+        self.unfit: dict[str, str] = {}
+        self._client: Client | None = None
+        self._state = ServerState(name=name, state="starting")
+        self._settled = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._fault = ""
+        self._nonsense = ""
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def state(self) -> ServerState:
+        """How it does."""
+        return self._state
+
+    def start(self) -> None:
+        """Start it, and keep it running."""
+        if isinstance(self._spec, BrokenSpec):
+            log.error("server_failed", server=self.name, reason=self._spec.reason)
+            self._set_state("failed", self._spec.reason)
+            self._settled.set()
+            return
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def settled(self) -> None:
+        """Wait until it is ready, or has failed once."""
+        await self._settled.wait()
+
+    async def stop(self) -> None:
+        """Stop it, and its process."""
+        self._stop.set()
+        self._wake.set()
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=STOP_TIMEOUT)
+            await stop_task(self._task)
+        self._set_state("stopped", "")
+
+    async def call(self, remote_name: str, arguments: Mapping[str, Any], timeout: float) -> bytes:
+        """The JSON of MCP's `CallToolResult`.
+
+        Raises:
+            ServerUnavailable, ToolNotFound, InvalidArguments, ToolFailed, DeadlineExceeded.
+        """
+        client = self._client
+        if client is None:
+            reason = self._state.reason or "it is starting"
+            raise ServerUnavailable(f"the MCP server {self.name!r} is not available: {reason}")
+        try:
+            with anyio.fail_after(timeout):
+                result = await client.call_tool(remote_name, dict(arguments))
+        except TimeoutError:
+            raise DeadlineExceeded(f"the tool did not answer within {timeout:g} s") from None
+        except MCPError as error:
+            raise self._call_error(error, remote_name) from error
+        except (httpx2.HTTPError, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as error:
+            self._end(f"the connection failed: {type(error).__name__}")
+            raise ServerUnavailable(f"the connection to the MCP server {self.name!r} failed") from error
+        except (ValidationError, RuntimeError) as error:
+            log.warn("server_nonsense", server=self.name, tool=remote_name, reason=str(error)[:MAX_REASON])
+            raise ToolFailed("the MCP server answered with a result that breaks its own contract") from error
+        return result.model_dump_json(by_alias=True, exclude_none=True).encode()
+
+    def _call_error(self, error: MCPError, tool: str) -> FederationError:
+        if error.code == mcp_types.CONNECTION_CLOSED:
+            return ServerUnavailable(f"the MCP server {self.name!r} went away during the call")
+        if error.code == mcp_types.REQUEST_TIMEOUT:
+            return DeadlineExceeded("the MCP server did not answer in time")
+        if error.code == mcp_types.METHOD_NOT_FOUND:
+            return ToolNotFound(f"the MCP server {self.name!r} has no tool {tool!r}")
+        if error.code == mcp_types.INVALID_PARAMS:
+            return InvalidArguments(error.message)
+        return ToolFailed(error.message)
+
+    async def _run(self) -> None:
+        pause = BACKOFF_FIRST
+        loop = asyncio.get_running_loop()
+        while not self._stop.is_set():
+            began = loop.time()
+            reason = await self._session()
+            self._client = None
+            if self._stop.is_set():
+                return
+            if loop.time() - began > HEALTHY_AFTER:
+                pause = BACKOFF_FIRST
+            log.error("server_failed", server=self.name, reason=reason, retry_in_seconds=round(pause, 1))
+            self._set_state("failed", reason, restarts=self._state.restarts + 1)
+            self._settled.set()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause * random.uniform(0.8, 1.2)):  # noqa: S311 - jitter
+                    await self._stop.wait()
+            pause = min(pause * 2, BACKOFF_MAX)
+
+    async def _session(self) -> str:
+        """Run the server once, until it ends; why it did."""
+        self._wake.clear()
+        self._fault = self._nonsense = ""
+        stderr = StderrTail(self.name)
+        try:
+            await self._serve(stderr)
+        except BaseExceptionGroup as group:
+            if group.split((Exception,))[1] is not None:  # a cancellation or an exit is not ours to keep
+                raise
+            return self._reason(_first(group), stderr)
+        except Exception as error:  # noqa: BLE001 - whatever a server or the SDK does ends in a reason
+            return self._reason(error, stderr)
+        finally:
+            stderr.close()
+        return self._fault
+
+    async def _serve(self, stderr: StderrTail) -> None:
+        if isinstance(self._spec, BrokenSpec):
+            raise _Ended(self._spec.reason)
+        with anyio.fail_after(self._start_timeout) as deadline:
+            async with open_client(
+                self._spec, on_end=self._end, stderr=stderr, on_message=self._on_message
+            ) as client:
+                listed = await self._list(client)
+                deadline.deadline = float("inf")
+                self._client = client
+                self._take(client, listed)
+                async with anyio.create_task_group() as group:
+                    group.start_soon(self._listen, client)
+                    try:
+                        await self._watch(client)
+                    finally:
+                        self._client = None
+                        group.cancel_scope.cancel()
+
+    async def _watch(self, client: Client) -> None:
+        """Look at the list again on every change and every poll, until the server or we end."""
+        while True:
+            with anyio.move_on_after(self._poll_interval):
+                await self._wake.wait()
+            self._wake.clear()
+            if self._stop.is_set():
+                return
+            if self._fault:
+                raise _Ended(self._fault)
+            try:
+                with anyio.fail_after(LIST_TIMEOUT):
+                    self._take(client, await self._list(client))
+            except TimeoutError:
+                raise _Ended(f"it did not list its tools within {LIST_TIMEOUT:g} s") from None
+
+    def _end(self, fault: str = "it ended") -> None:
+        """The connection is over: wake whoever watches it."""
+        self._fault = self._fault or fault
+        self._wake.set()
+
+    async def _listen(self, client: Client) -> None:
+        """Be told of changes by servers of the 2026-07-28 revision; older ones notify by themselves."""
+        while True:
+            try:
+                async with client.listen(tools_list_changed=True) as changes:
+                    async for _ in changes:
+                        self._wake.set()
+            except (ListenNotSupportedError, MCPError):
+                return  # the poll remains
+            except SubscriptionLost:
+                self._wake.set()
+            await anyio.sleep(1)
+
+    async def _on_message(self, message: Any) -> None:
+        if isinstance(message, mcp_types.ToolListChangedNotification):
+            self._wake.set()
+        elif isinstance(message, Exception) and not self._nonsense:
+            self._nonsense = "it writes to stdout what is not MCP"
+            log.warn("server_nonsense", server=self.name, reason=self._nonsense)
+
+    async def _list(self, client: Client) -> list[mcp_types.Tool]:
+        if client.server_capabilities.tools is None:
+            return []
+        tools: list[mcp_types.Tool] = []
+        cursor: str | None = None
+        for _ in range(MAX_PAGES):
+            page = await client.list_tools(cursor=cursor)
+            tools += page.tools
+            if len(tools) > MAX_TOOLS:
+                raise _Ended(f"it lists more than {MAX_TOOLS} tools")
+            cursor = page.next_cursor
+            if cursor is None:
+                return tools
+        raise _Ended(f"its list has more than {MAX_PAGES} pages")
+
+    def _take(self, client: Client, listed: list[mcp_types.Tool]) -> None:
+        info = client.server_info
+        tools, unfit = to_local_tools(
+            self.name,
+            listed,
+            version=info.version if info else "",
+            only_tool_is_server=isinstance(self._spec, ToolboxSpec),
+        )
+        for name, reason in unfit.items():
+            if name not in self.unfit:
+                log.warn("tool_unfit", server=self.name, tool=name, reason=reason)
+        changed = (tools, unfit) != (self.tools, self.unfit) or self._state.state != "ready"
+        self.tools, self.unfit = tools, unfit
+        if changed:
+            log.info("server_ready", server=self.name, tools=len(tools))
+            self._set_state("ready", "")
+        self._settled.set()
+
+    def _reason(self, error: BaseException, stderr: StderrTail) -> str:
+        """Why the server failed, for people; never a stack."""
+        if isinstance(error, _Ended):
+            reason = str(error)
+        elif isinstance(error, FileNotFoundError):
+            reason = f"the command {error.filename or ''} was not found".replace("  ", " ")
+        elif isinstance(error, TimeoutError):
+            reason = f"it did not answer within {self._start_timeout:g} s"
+        elif isinstance(error, MCPError) and error.code == mcp_types.CONNECTION_CLOSED:
+            reason = "it ended before it answered"
+        elif isinstance(error, httpx2.HTTPError):
+            reason = f"it cannot be reached: {error or type(error).__name__}"
+        else:
+            reason = f"{type(error).__name__}: {error}"
+        parts = [reason, self._nonsense, f"its last words: {stderr.last}" if stderr.last else ""]
+        return "; ".join(filter(None, parts))[:MAX_REASON]
+
+    def _set_state(self, state: Any, reason: str, restarts: int | None = None) -> None:
+        self._state = ServerState(
+            name=self.name,
+            state=state,
+            reason=reason,
+            tools=len(self.tools) if state == "ready" else 0,
+            restarts=self._state.restarts if restarts is None else restarts,
+        )
+        self._on_change(self)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first plain error in a group of groups: the one that began it."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,197 @@
+"""Takes in what `POST /register` brings: a described tool, or an MCP server that the node then reaches.
+
+What was accepted is kept in a stream, so that every replica of the node, and the node after a restart,
+has it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+import msgspec
+
+from mcp_federation.bus.protocol import Bus, Delivery, Follower, Reply, Stored, Subscription
+from mcp_federation.contract.digest import canonical_tool, tool_digest
+from mcp_federation.contract.messages import Submission, SubmissionAnswer, Tool, Verdict, decode, encode
+from mcp_federation.contract.names import check_local_name
+from mcp_federation.contract.subjects import SUBMISSION, SUBMISSION_STREAM, SUBMIT, node_queue
+from mcp_federation.errors import Conflict, InvalidRequest, RegistrationRefused, ServerUnavailable
+from mcp_federation.logs import get_logger
+from mcp_federation.node.config import HttpSpec
+from mcp_federation.node.registrar import Registrar
+from mcp_federation.node.server import SupervisedServer
+from mcp_federation.node.tools import LocalTool
+
+log = get_logger("node")
+
+REACH_TIMEOUT = 10.0
+DECIDE_TIMEOUT = 15.0
+REPLAY_TIMEOUT = 30.0
+
+MakeServer = Callable[[str, HttpSpec], SupervisedServer]
+
+
+class Submissions:
+    """Answers submissions to one node and adopts those that were accepted.
+
+    `make_server` gives a supervised server that is not started; `servers` are the node's own.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        node: str,
+        registrar: Registrar,
+        servers: dict[str, SupervisedServer],
+        make_server: MakeServer,
+    ) -> None:
+        self._bus = bus
+        self._node = node
+        self._registrar = registrar
+        self._servers = servers
+        self._make_server = make_server
+        self._configured = frozenset(servers)
+        self._adopted: dict[str, Submission] = {}
+        self._changed = asyncio.Event()
+        self._follower: Follower | None = None
+        self._subscription: Subscription | None = None
+
+    async def start(self) -> None:
+        """Adopt what was accepted before, then take submissions."""
+        subject = SUBMISSION.every(self._node)
+        self._follower = await self._bus.follow(SUBMISSION_STREAM, self._on_stored, subject=subject)
+        await self._follower.caught_up(REPLAY_TIMEOUT)
+        self._subscription = await self._bus.respond(
+            SUBMIT.of(self._node), self._respond, queue=node_queue(self._node), limit=16
+        )
+
+    async def stop(self) -> None:
+        """Take no more."""
+        for subscription in (self._subscription, self._follower):
+            if subscription is not None:
+                await subscription.close()
+
+    async def _respond(self, delivery: Delivery) -> Reply:
+        submission = decode(delivery.payload, Submission)
+        check_local_name(submission.name)
+        if submission.name in self._configured or self._is_taken(submission.name):
+            raise Conflict(f"the node already has {submission.name!r} from elsewhere")
+        described = to_described_tool(submission)
+        verdict = await self._registrar.ask(described)
+        _demand_approval([verdict])
+        if submission.server_url is None:
+            names, verdicts = [submission.name], [verdict]
+        else:
+            names, verdicts = await self._probe(submission, submission.server_url)
+        await self._bus.store(SUBMISSION.of(self._node, submission.name), encode(submission))
+        await self._wait_published(submission, names)
+        published = tuple(name for name in names if self._registrar.get(name))
+        return Reply(encode(SubmissionAnswer(published=published, verdicts=tuple(verdicts))))
+
+    def _is_taken(self, name: str) -> bool:
+        tool = self._registrar.get(name)
+        return tool is not None and name not in self._adopted
+
+    async def _probe(self, submission: Submission, url: str) -> tuple[list[str], list[Verdict]]:
+        """The local names of a server's tools that governance approves, and all verdicts on them."""
+        server = self._make_server(submission.name, HttpSpec(url))
+        server.start()
+        try:
+            async with asyncio.timeout(REACH_TIMEOUT):
+                await server.settled()
+            if server.state.state != "ready":
+                raise ServerUnavailable(f"the MCP server cannot be used: {server.state.reason}")
+            tools = list(server.tools)
+        except TimeoutError:
+            raise ServerUnavailable(f"the MCP server did not answer within {REACH_TIMEOUT:g} s") from None
+        finally:
+            await server.stop()
+        if not tools:
+            raise InvalidRequest("the MCP server lists no tool that can be published")
+        verdicts = [await self._registrar.ask(tool) for tool in tools]
+        if not any(verdict.decision == "approved" for verdict in verdicts):
+            _demand_approval(verdicts)
+        return [verdict.name for verdict in verdicts if verdict.decision == "approved"], verdicts
+
+    async def _wait_published(self, submission: Submission, names: list[str]) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DECIDE_TIMEOUT):
+                while self._adopted.get(submission.name) != submission:
+                    await self._changed.wait()
+                if server := self._servers.get(submission.name):
+                    await server.settled()
+        await self._registrar.wait_decided(names, DECIDE_TIMEOUT)
+
+    async def _on_stored(self, stored: Stored) -> None:
+        submission = decode(stored.payload, Submission)
+        if submission.name in self._configured:
+            log.warn("submission_ignored", name=submission.name, reason="a configured server has that name")
+            return
+        await self._release(submission.name)
+        if submission.server_url is None:
+            self._registrar.set_tools(_key(submission.name), [to_described_tool(submission)])
+        else:
+            server = self._make_server(submission.name, HttpSpec(submission.server_url))
+            self._servers[submission.name] = server
+            server.start()
+        self._adopted[submission.name] = submission
+        self._changed.set()
+        self._changed = asyncio.Event()
+        log.info("submission_adopted", name=submission.name, server_url=submission.server_url)
+
+    async def _release(self, name: str) -> None:
+        """Let go of what an earlier submission of that name brought."""
+        if self._adopted.pop(name, None) is None:
+            return
+        server = self._servers.pop(name, None)
+        if server is not None:
+            await server.stop()
+        self._registrar.remove_server(name)
+        self._registrar.remove_server(_key(name))
+
+
+def to_described_tool(submission: Submission) -> LocalTool:
+    """The tool that a submission describes; nothing runs it.
+
+    Raises:
+        InvalidRequest: its input schema is no JSON object.
+    """
+    schema = submission.input_schema or msgspec.Raw(b'{"type":"object"}')
+    parsed = msgspec.json.decode(schema)
+    if not isinstance(parsed, dict):
+        raise InvalidRequest("the input schema must be a JSON object")
+    properties = parsed.get("properties")
+    tool = canonical_tool(
+        Tool(
+            name=submission.name,
+            description=submission.description,
+            version=submission.version,
+            input_schema=schema,
+            parameters=tuple(properties) if isinstance(properties, dict) else (),
+        )
+    )
+    return LocalTool(
+        tool=tool,
+        digest=tool_digest(tool),
+        server=submission.name if submission.server_url else "",
+        remote_name=submission.name,
+        executable=False,
+        source_repo=submission.source_repo,
+        server_url=submission.server_url,
+    )
+
+
+def _key(name: str) -> str:
+    """Under which a described tool is held among the servers: no server can have that name."""
+    return f"\0{name}"
+
+
+def _demand_approval(verdicts: list[Verdict]) -> None:
+    refused = [verdict for verdict in verdicts if verdict.decision != "approved"]
+    if not refused:
+        return
+    findings = [msgspec.to_builtins(finding) for verdict in refused for finding in verdict.findings]
+    decision = refused[0].decision
+    raise RegistrationRefused(
+        f"governance {decision} {refused[0].name!r}", {"decision": decision, "findings": findings}
+    )

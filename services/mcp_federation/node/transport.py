@@ -1,0 +1,115 @@
+"""Opens MCP clients to servers of every kind, and tells when the connection under one has ended."""
+
+import os
+import shutil
+import sysconfig
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Self
+
+import httpx2
+from mcp import Client, StdioServerParameters, stdio_client
+from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp_types import Implementation
+
+from mcp_federation.node.config import HttpSpec, StdioSpec
+from mcp_federation.node.stderr_tail import StderrTail
+from mcp_federation.node.toolboxes import ToolboxSpec
+from mcp_federation.version import VERSION
+
+CONNECT_TIMEOUT = 10.0
+READ_TIMEOUT = 300.0
+
+MessageHandler = Callable[[Any], Awaitable[None]]
+
+
+class _WatchedStream:
+    """A read stream that calls back when it ends; everything else is the stream's own."""
+
+    def __init__(self, stream: Any, on_end: Callable[[], None]) -> None:
+        self._stream = stream
+        self._on_end = on_end
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await self._stream.__anext__()
+        except BaseException:
+            self._on_end()
+            raise
+
+    async def __aenter__(self) -> Self:
+        await self._stream.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: Any) -> Any:
+        self._on_end()
+        return await self._stream.__aexit__(*exc)
+
+
+@asynccontextmanager
+async def open_client(
+    spec: StdioSpec | HttpSpec | ToolboxSpec,
+    *,
+    on_end: Callable[[], None],
+    stderr: StderrTail,
+    on_message: MessageHandler,
+) -> AsyncIterator[Client]:
+    """An MCP client to the server, its handshake done; `on_end` is called when the connection ends.
+
+    Enter and leave it in one task. Raises what the transport and the SDK raise.
+    """
+    async with AsyncExitStack() as stack:
+        server: Any
+        if isinstance(spec, ToolboxSpec):
+            server = spec.server
+        elif isinstance(spec, StdioSpec):
+            server = _watched(_stdio(spec, await stderr.open(), stderr), on_end)
+        else:
+            server = _watched(await _http(spec, stack), on_end)
+        client = Client(
+            server,
+            message_handler=on_message,
+            client_info=Implementation(name="mcp-federation", version=VERSION),
+            # The SDK's response cache would answer a poll for changes with the old list.
+            cache=None,
+        )
+        yield await stack.enter_async_context(client)
+
+
+@asynccontextmanager
+async def _watched(transport: Any, on_end: Callable[[], None]) -> AsyncIterator[tuple[Any, Any]]:
+    async with transport as (reading, writing):
+        yield _WatchedStream(reading, on_end), writing
+
+
+@asynccontextmanager
+async def _stdio(spec: StdioSpec, errlog: Any, stderr: StderrTail) -> AsyncIterator[Any]:
+    env = {"PATH": os.environ.get("PATH", os.defpath), **spec.env}
+    # Servers installed beside the federation are found without an activated environment.
+    env["PATH"] += os.pathsep + sysconfig.get_path("scripts")
+    parameters = StdioServerParameters(
+        command=_resolved(spec.command, env["PATH"]), args=list(spec.args), env=env, cwd=spec.cwd
+    )
+    async with stdio_client(parameters, errlog) as streams:
+        stderr.child_started()
+        yield streams
+
+
+def _resolved(command: str, path: str) -> str:
+    # Looked up here: event loops differ in whether the child's PATH or ours counts.
+    return shutil.which(command, path=path) or command
+
+
+async def _http(spec: HttpSpec, stack: AsyncExitStack) -> Any:
+    if spec.transport == "sse":
+        return sse_client(spec.url, headers=dict(spec.headers))
+    timeout = httpx2.Timeout(CONNECT_TIMEOUT, read=READ_TIMEOUT)
+    http = await stack.enter_async_context(httpx2.AsyncClient(headers=dict(spec.headers), timeout=timeout))
+    return streamable_http_client(spec.url, http_client=http)
