@@ -1,6 +1,7 @@
 """The node's composition root."""
 
 import asyncio
+import logging
 import uuid
 
 from mcp_federation.bus.protocol import Bus
@@ -139,6 +140,8 @@ def read_specs(settings: Settings) -> dict[str, Spec | ToolboxSpec]:
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Run a node until `stop` is set."""
     specs = read_specs(settings)
+    # It logs each line of a server's nonsense with a stack; we say it once.
+    logging.getLogger("mcp.client.stdio").setLevel(logging.CRITICAL)
     async with connected(settings, f"node-{settings.node}") as bus:
         node = Node(bus, settings, specs)
         try:

@@ -40,6 +40,9 @@ BACKOFF_MAX = 30.0
 HEALTHY_AFTER = 30.0
 """Seconds of good health after which a server's backoff begins anew."""
 
+NONSENSE_PATIENCE = 5.0
+"""Seconds that a server which writes nonsense has left to start: it may have been a banner."""
+
 STOP_TIMEOUT = 8.0
 LIST_TIMEOUT = 20.0
 MAX_PAGES = 1000
@@ -77,6 +80,7 @@ class SupervisedServer:
         self._wake = asyncio.Event()
         self._fault = ""
         self._nonsense = ""
+        self._scope: anyio.CancelScope | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -100,7 +104,8 @@ class SupervisedServer:
     async def stop(self) -> None:
         """Stop it, and its process."""
         self._stop.set()
-        self._wake.set()
+        if self._scope is not None:
+            self._scope.cancel()
         if self._task is not None:
             await asyncio.wait([self._task], timeout=STOP_TIMEOUT)
             await stop_task(self._task)
@@ -181,12 +186,12 @@ class SupervisedServer:
     async def _serve(self, stderr: StderrTail) -> None:
         if isinstance(self._spec, BrokenSpec):
             raise _Ended(self._spec.reason)
-        with anyio.fail_after(self._start_timeout) as deadline:
+        with anyio.fail_after(self._start_timeout) as self._scope:
             async with open_client(
                 self._spec, on_end=self._end, stderr=stderr, on_message=self._on_message
             ) as client:
                 listed = await self._list(client)
-                deadline.deadline = float("inf")
+                self._scope.deadline = float("inf")
                 self._client = client
                 self._take(client, listed)
                 async with anyio.create_task_group() as group:
@@ -203,8 +208,6 @@ class SupervisedServer:
             with anyio.move_on_after(self._poll_interval):
                 await self._wake.wait()
             self._wake.clear()
-            if self._stop.is_set():
-                return
             if self._fault:
                 raise _Ended(self._fault)
             try:
@@ -237,6 +240,9 @@ class SupervisedServer:
         elif isinstance(message, Exception) and not self._nonsense:
             self._nonsense = "it writes to stdout what is not MCP"
             log.warn("server_nonsense", server=self.name, reason=self._nonsense)
+            if self._client is None and self._scope is not None:
+                soon = anyio.current_time() + NONSENSE_PATIENCE
+                self._scope.deadline = min(self._scope.deadline, soon)
 
     async def _list(self, client: Client) -> list[mcp_types.Tool]:
         if client.server_capabilities.tools is None:
@@ -278,7 +284,7 @@ class SupervisedServer:
         elif isinstance(error, FileNotFoundError):
             reason = f"the command {error.filename or ''} was not found".replace("  ", " ")
         elif isinstance(error, TimeoutError):
-            reason = f"it did not answer within {self._start_timeout:g} s"
+            reason = "it did not answer in time"
         elif isinstance(error, MCPError) and error.code == mcp_types.CONNECTION_CLOSED:
             reason = "it ended before it answered"
         elif isinstance(error, httpx2.HTTPError):
