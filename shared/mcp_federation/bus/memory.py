@@ -177,7 +177,8 @@ class MemoryBus:
     def _check(self, payload: bytes, headers: Headers | None) -> None:
         if self._closed:
             raise BusUnavailable("the bus is closed")
-        size = len(payload) + sum(len(key) + len(value) + 4 for key, value in (headers or {}).items())
+        size = len(payload)
+        size += sum(len(key) + len(value.encode()) + 4 for key, value in (headers or {}).items())
         if size > self.max_payload:
             raise PayloadTooLarge(
                 f"{size} bytes exceed the {self.max_payload} that a message may have",

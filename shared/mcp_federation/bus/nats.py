@@ -73,12 +73,18 @@ class NatsBus:
             BusUnavailable: none of them answers within `timeout` seconds.
         """
         connection = Client()
+
+        async def on_error(error: Exception) -> None:
+            await _on_error(error)
+            if connection.is_connecting and _is_refusal(error):
+                raise error  # ends connecting, which nats-py would go on trying
+
         try:
             async with asyncio.timeout(timeout):
                 await connection.connect(
                     url.split(","),
                     name=name or None,
-                    error_cb=_on_error,
+                    error_cb=on_error,
                     disconnected_cb=_on_disconnected,
                     reconnected_cb=_on_reconnected,
                     max_reconnect_attempts=-1,
@@ -89,10 +95,12 @@ class NatsBus:
                     inbox_prefix=f"_INBOX_{secrets.token_hex(11)}",
                 )
         except (OSError, TimeoutError, nats.errors.Error) as error:
-            with suppress(nats.errors.Error, OSError):
+            # Of an address that is none nats-py opened nothing, and asserts so on closing.
+            with suppress(nats.errors.Error, OSError, AssertionError):
                 await connection.close()
-            refused = "authorization" in str(connection.last_error).lower()
-            what = "the NATS server refuses our credentials" if refused else "no NATS server answers"
+            what = (
+                "the NATS server refuses our credentials" if _is_refusal(error) else "no NATS server answers"
+            )
             raise BusUnavailable(f"{what} at {_without_secrets(url)}") from error
         bus = cls(connection)
         await bus._listen_for_replies()
@@ -259,7 +267,8 @@ class NatsBus:
             async with asyncio.timeout(5):
                 await self._nc.close()
         for future in self._waiting.values():
-            future.cancel()
+            if not future.done():
+                future.set_exception(BusUnavailable("the bus is closed"))
 
     async def __aenter__(self) -> Self:
         return self
@@ -275,13 +284,16 @@ class NatsBus:
     async def _subscribed(
         self, subject: str, queue: str | None, on_message: Callable[[Msg], Awaitable[None]], tasks: Tasks
     ) -> Subscription:
-        sub = await self._nc.subscribe(
-            subject,
-            queue=queue or "",
-            cb=on_message,
-            pending_msgs_limit=PENDING_MESSAGES,
-            pending_bytes_limit=PENDING_BYTES,
-        )
+        try:
+            sub = await self._nc.subscribe(
+                subject,
+                queue=queue or "",
+                cb=on_message,
+                pending_msgs_limit=PENDING_MESSAGES,
+                pending_bytes_limit=PENDING_BYTES,
+            )
+        except nats.errors.Error as error:
+            raise BusUnavailable("the connection to NATS is down") from error
         subscription = _Subscription(sub, tasks)
         self._open.append(subscription)
         return subscription
@@ -298,7 +310,7 @@ class NatsBus:
     async def _send(self, subject: str, payload: bytes, headers: Headers | None, reply: str) -> None:
         size = len(payload)
         if headers:
-            size += sum(len(key) + len(value) + 4 for key, value in headers.items()) + 16
+            size += sum(len(key) + len(value.encode()) + 4 for key, value in headers.items()) + 12
         if size > self._nc.max_payload:
             # The server would cut the connection, and the client would not come back.
             raise PayloadTooLarge(
@@ -341,6 +353,10 @@ def _without_secrets(url: str) -> str:
         f"{scheme}{sep}{rest.rpartition('@')[2]}"
         for scheme, sep, rest in (part.partition("://") for part in url.split(","))
     )
+
+
+def _is_refusal(error: Exception) -> bool:
+    return isinstance(error, nats.errors.Error) and "authorization" in str(error).lower()
 
 
 async def _on_error(error: Exception) -> None:
