@@ -21,11 +21,15 @@ def nats_server_binary() -> str:
 
 
 class NatsServer:
-    """Starts and stops; `port` stays the same over a restart, so that clients come back."""
+    """Starts and stops; `port` stays the same over a restart, so that clients come back.
 
-    def __init__(self, folder: Path, max_payload: int = 1024 * 1024) -> None:
+    `config` is further text for the server's configuration file.
+    """
+
+    def __init__(self, folder: Path, max_payload: int = 1024 * 1024, config: str = "") -> None:
         self.folder = folder
         self.max_payload = max_payload
+        self.config = config
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -42,6 +46,7 @@ class NatsServer:
             f"port: {self.port or -1}\nhost: 127.0.0.1\nmax_payload: {self.max_payload}\n"
             f'ports_file_dir: "{ports}"\n'
             f'jetstream {{ store_dir: "{self.folder}/js" }}\nlog_file: "{self.folder}/nats.log"\n'
+            f"{self.config}\n"
         )
         self._process = subprocess.Popen([nats_server_binary(), "-c", str(config)])
         for _ in range(500):
