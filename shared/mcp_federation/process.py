@@ -5,15 +5,19 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import uvloop
 
+from mcp_federation.bus.handling import stop_task
 from mcp_federation.bus.nats import NatsBus
 from mcp_federation.errors import BusUnavailable, FederationError
 from mcp_federation.logs import get_logger
 from mcp_federation.settings import Settings
 
 log = get_logger("process")
+
+LIVENESS_INTERVAL = 3.0
 
 Main = Callable[[asyncio.Event], Awaitable[None]]
 
@@ -60,7 +64,19 @@ async def connected(settings: Settings, name: str) -> AsyncIterator[NatsBus]:
             if loop.time() >= deadline:
                 raise
             log.warn("bus_awaited", reason=error.message)
+    alive = (
+        asyncio.create_task(_show_liveness(bus, settings.liveness_file)) if settings.liveness_file else None
+    )
     try:
         yield bus
     finally:
+        await stop_task(alive)
         await bus.close()
+
+
+async def _show_liveness(bus: NatsBus, file: Path) -> None:
+    """Touch a file while the bus is there: the cheapest health check that a container can have."""
+    while True:
+        if bus.connected:
+            await asyncio.to_thread(file.touch)
+        await asyncio.sleep(LIVENESS_INTERVAL)

@@ -25,6 +25,8 @@ class Settings(BaseSettings):
     trusted_keys: Words = Field((), description="governance keys (ed25519:… or a file), comma separated")
     node: str = Field("local", pattern=f"^{NODE_NAME.pattern}$", description="this organisation's node")
     state_dir: Path = Field(Path(".mcp-federation"), description="where keys and state are kept")
+    public_key: Path | None = Field(None, description="where governance writes its public key as well")
+    liveness_file: Path | None = Field(None, description="touched every few seconds while NATS is reached")
     log_level: Level = Field("info", description="error, warn, info, http, verbose, debug or silly")
 
     config: Path | None = Field(None, description="an mcpServers file: the MCP servers of the node")
