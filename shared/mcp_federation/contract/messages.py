@@ -41,7 +41,7 @@ class Tool(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"
 
     annotations: MaybeRaw = None
     description: Text = ""
-    input_schema: Raw = Raw(b"{}")
+    input_schema: Raw = field(default_factory=lambda: Raw(b"{}"))  # a factory: MCP never omits it
     name: LocalName
     output_schema: MaybeRaw = None
     parameters: tuple[str, ...] = ()
