@@ -1,0 +1,265 @@
+"""A partner's REST face: listing its tools, running them, reading its performance records."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+from yarl import URL
+
+from mcp_federation.contract.names import check_local_name
+from mcp_federation.engine.http import bearer, exchange
+from mcp_federation.engine.pareto import Performance
+from mcp_federation.engine.sync import run_in_thread
+from mcp_federation.errors import (
+    DeadlineExceeded,
+    FederationError,
+    InternalError,
+    InvalidArguments,
+    InvalidRequest,
+    Overloaded,
+    PayloadTooLarge,
+    ServerUnavailable,
+    ToolNotFound,
+    Unauthorized,
+    error_from,
+)
+from mcp_federation.logs import get_logger
+
+MAX_LISTING_BYTES = 16 * 1024 * 1024
+MAX_RESULT_BYTES = 64 * 1024 * 1024
+MAX_ENTRIES = 5_000
+"""Tools of one partner that are taken; the rest of a longer list is left out, and that is logged."""
+
+MAX_MESSAGE = 1_000
+DISCOVER_TIMEOUT = 5.0
+EXECUTE_TIMEOUT = 60.0
+
+log = get_logger("engine")
+
+_BY_STATUS: Mapping[int, type[FederationError]] = {
+    400: InvalidRequest,
+    401: Unauthorized,
+    403: Unauthorized,
+    404: ToolNotFound,
+    413: PayloadTooLarge,
+    422: InvalidArguments,
+    429: Overloaded,
+    502: ServerUnavailable,
+    503: ServerUnavailable,
+    504: DeadlineExceeded,
+}
+
+
+class PartnerEntry(Struct, frozen=True):
+    """One tool of a partner's `/discover`; only the name must be there."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=256)]
+    description: Annotated[str, Meta(max_length=100_000)] = ""
+    version: Annotated[str, Meta(max_length=256)] = "0.0.0"
+    title: Annotated[str, Meta(max_length=1_000)] | None = None
+    server: Annotated[str, Meta(max_length=1_000)] | None = None
+    input_schema: dict[str, Any] | None = None
+    executable: bool = True
+    available: bool = True
+
+
+class PartnerRecord(Struct, frozen=True):
+    """One record of a partner's `GET /metadata`; latency in ms."""
+
+    mcp_name: str
+    success: bool
+    latency_ms: Annotated[float, Meta(ge=0, le=1e9)]
+    cost: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+
+
+T = TypeVar("T")
+
+
+def base_url(url: str) -> URL:
+    """The partner's base URL without credentials, query and fragment.
+
+    Raises:
+        InvalidRequest: it is no http or https URL with a host.
+    """
+    try:
+        parsed = URL(url.strip())
+        if parsed.scheme in ("http", "https") and parsed.host:
+            return parsed.origin().with_path(parsed.path.rstrip("/"))
+    except ValueError:
+        pass
+    raise InvalidRequest("a partner needs a URL such as https://partner.example:8000")
+
+
+def host_label(url: URL) -> str:
+    """The `host` in `name@host`: with its port where that is not the scheme's own."""
+    return url.host_port_subcomponent or ""
+
+
+def valid_entries(items: Sequence[Raw], peer: str) -> list[tuple[PartnerEntry, Raw]]:
+    """The entries that are fit to list, each with its JSON; the first of each name, `MAX_ENTRIES` at most."""
+    entries: dict[str, tuple[PartnerEntry, Raw]] = {}
+    refused = 0
+    for item in items[:MAX_ENTRIES]:
+        try:
+            entry = msgspec.json.decode(item, type=PartnerEntry)
+            check_local_name(entry.name)
+        except (msgspec.DecodeError, InvalidRequest, RecursionError):
+            refused += 1
+            continue
+        if entry.name in entries or not entry.name.isprintable():
+            refused += 1
+        else:
+            entries[entry.name] = (entry, item)
+    left_out = len(items) - min(len(items), MAX_ENTRIES)
+    if refused or left_out:
+        log.warn(
+            "partner_entries_refused",
+            message=f"of {len(items)} tools that {peer} lists, {len(entries)} are taken",
+            partner=peer,
+            unfit=refused,
+            over_limit=left_out,
+        )
+    return list(entries.values())
+
+
+async def discover(
+    url: str, token: str | None = None, timeout: float = DISCOVER_TIMEOUT
+) -> list[tuple[PartnerEntry, Raw]]:
+    """The tools that the partner lists, each with its JSON as it came. `timeout` in seconds.
+
+    Raises:
+        FederationError: the partner is down, slow, refuses, or answers something else than a list.
+    """
+    return valid_entries(await _get_list(url, "discover", token, timeout), host_label(base_url(url)))
+
+
+async def performance(
+    url: str, token: str | None = None, timeout: float = DISCOVER_TIMEOUT
+) -> dict[str, Performance]:
+    """What the partner's recent records say of its tools, by the name it gives them.
+
+    Raises:
+        FederationError: as `discover`.
+    """
+    by_name: defaultdict[str, list[PartnerRecord]] = defaultdict(list)
+    for item in (await _get_list(url, "metadata", token, timeout))[:MAX_ENTRIES]:
+        try:
+            record = msgspec.json.decode(item, type=PartnerRecord)
+        except (msgspec.DecodeError, RecursionError):
+            continue
+        by_name[record.mcp_name].append(record)
+    return {name: _summary(records) for name, records in by_name.items()}
+
+
+async def execute(
+    url: str,
+    mcp_name: str,
+    args: Sequence[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    token: str | None = None,
+    timeout: float = EXECUTE_TIMEOUT,
+) -> Any:
+    """Run a tool at the partner and return its result. `timeout` in seconds.
+
+    Raises:
+        FederationError: the partner is down, slow, or answered with that error.
+    """
+    base = base_url(url)
+    peer = host_label(base)
+    status, body = await exchange(
+        "POST",
+        str(base / "execute"),
+        headers=bearer(token),
+        timeout=timeout,
+        max_bytes=MAX_RESULT_BYTES,
+        body={"mcp_name": mcp_name, "args": list(args or ()), "kwargs": dict(kwargs or {})},
+        peer=peer,
+    )
+    answer = _answer(status, body, dict[str, Any], peer, token)
+    if "result" not in answer:
+        raise ServerUnavailable(f"{peer} answered without a result")
+    return answer["result"]
+
+
+def remote_discover(
+    url: str, token: str | None = None, timeout: float = DISCOVER_TIMEOUT
+) -> list[dict[str, Any]]:
+    """`discover` for synchronous callers: the partner's entries as it gives them.
+
+    Raises:
+        FederationError: as `discover`.
+    """
+    entries = run_in_thread(lambda: discover(url, token, timeout), timeout)
+    return [msgspec.json.decode(item, type=dict[str, Any]) for _, item in entries]
+
+
+def remote_execute(
+    url: str,
+    mcp_name: str,
+    args: Sequence[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    token: str | None = None,
+    timeout: float = EXECUTE_TIMEOUT,
+) -> Any:
+    """`execute` for synchronous callers.
+
+    Raises:
+        FederationError: as `execute`.
+    """
+    return run_in_thread(lambda: execute(url, mcp_name, args, kwargs, token, timeout), timeout)
+
+
+async def _get_list(url: str, path: str, token: str | None, timeout: float) -> list[Raw]:
+    base = base_url(url)
+    peer = host_label(base)
+    status, body = await exchange(
+        "GET",
+        str(base / path),
+        headers=bearer(token),
+        timeout=timeout,
+        max_bytes=MAX_LISTING_BYTES,
+        peer=peer,
+    )
+    # Parsing megabytes takes a while: not on the event loop.
+    return await asyncio.to_thread(_answer, status, body, list[Raw], peer, token)
+
+
+def _answer(status: int, body: bytes, kind: type[T], peer: str, token: str | None) -> T:
+    if not 200 <= status < 300:
+        raise _refusal(status, body, peer, token)
+    try:
+        answer: T = msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ServerUnavailable(f"{peer} answered something that is not what was asked for") from error
+    return answer
+
+
+def _refusal(status: int, body: bytes, peer: str, token: str | None) -> FederationError:
+    """The error behind an error answer: by its problem's `code`, else by its status."""
+    try:
+        problem = msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        problem = {}
+    said = problem.get("detail")
+    message = f"{peer} answered {status}"
+    if isinstance(said, str):
+        readable = "".join(char for char in said if char.isprintable())[:MAX_MESSAGE]
+        message = f"{peer}: {readable.replace(token, '***') if token else readable}"
+    code = problem.get("code")
+    if isinstance(code, str):
+        details = problem.get("details")
+        return error_from(code, message, details if isinstance(details, dict) else None)
+    return _BY_STATUS.get(status, InternalError)(message)
+
+
+def _summary(records: Sequence[PartnerRecord]) -> Performance:
+    count = len(records)
+    return Performance(
+        count=count,
+        success_rate=sum(record.success for record in records) / count,
+        latency_ms=sum(record.latency_ms for record in records) / count,
+        mean_cost=sum(record.cost for record in records) / count,
+    )

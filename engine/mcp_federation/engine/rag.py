@@ -1,0 +1,270 @@
+"""The RAG-MCP engine: encode a request, search and validate tools, select."""
+
+import asyncio
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+from uuid import uuid4
+
+from mcp_federation.engine.analytics import Durations, Stopwatch
+from mcp_federation.engine.brainstorming import BrainstormingSession
+from mcp_federation.engine.documents import tool_text
+from mcp_federation.engine.llm import ChatScorer
+from mcp_federation.engine.registry import ParetoMCPRegistry
+from mcp_federation.engine.retrieval import BM25Retriever, Retriever
+from mcp_federation.engine.selection import select
+from mcp_federation.engine.text import terms
+from mcp_federation.engine.types import (
+    MCPCategory,
+    MCPRetrievalResult,
+    MCPToolSpec,
+    PipelineStage,
+    RAGMCPPipelineResult,
+    RAGMCPQuery,
+)
+from mcp_federation.engine.validation import Candidate, Scorer, Validator
+from mcp_federation.errors import InvalidRequest
+
+MAX_TOP_K = 1_000
+_INDEX_BATCH = 100
+"""Tools that are indexed before other tasks of the event loop get their turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    top_k: int
+    category: MCPCategory | None
+    ask_model: bool
+
+
+class RAGMCPEngine:
+    """Finds the tools that serve a request. Usable right after construction.
+
+    similarity_threshold is relative: candidates whose similarity is under that share of the best
+        candidate's are kept, but rank lower (see `selection`). How well the words of a good tool match
+        differs so much between requests that an absolute bound would drop all answers or none.
+    top_k_candidates is how many results a request gets that names no `top_k`.
+    openrouter_api_key (else the environment's OPENROUTER_API_KEY, read here once) lets a model validate;
+        without it, or while it fails, the heuristic alone does, which is logged once.
+    mcp_brainstorming_endpoint is told the results of every request, where given.
+    vector_dimensions and cache_directory are for retrievers with embeddings; BM25 makes no use of them.
+    `retriever` and `scorer` take the place of BM25 and of the OpenRouter model.
+    """
+
+    def __init__(
+        self,
+        openrouter_api_key: str | None = None,
+        vector_dimensions: int = 1536,
+        similarity_threshold: float = 0.7,
+        top_k_candidates: int = 5,
+        enable_llm_validation: bool = True,
+        cache_directory: str | None = None,
+        mcp_brainstorming_endpoint: str | None = None,
+        *,
+        retriever: Retriever | None = None,
+        scorer: Scorer | None = None,
+    ) -> None:
+        self.vector_dimensions = vector_dimensions
+        self.similarity_threshold = similarity_threshold
+        self.top_k_candidates = top_k_candidates
+        self.enable_llm_validation = enable_llm_validation
+        self.cache_directory = cache_directory
+        api_key = openrouter_api_key or os.environ.get("OPENROUTER_API_KEY")
+        self._validator = Validator(scorer or (ChatScorer(api_key) if api_key else None))
+        self._brainstorming = BrainstormingSession(mcp_brainstorming_endpoint)
+        self._durations = {stage: Durations() for stage in (*PipelineStage, "total_pipeline")}
+        self._retriever: Retriever = retriever or BM25Retriever()
+        self._indexed: dict[str, str] = {}
+        self._terms: dict[str, frozenset[str]] = {}
+        self._stale: dict[str, None] = {}
+        self._registry = ParetoMCPRegistry()
+        self._watch(self._registry)
+
+    @property
+    def pareto_registry(self) -> ParetoMCPRegistry:
+        """The tools; add to it, remove from it, or put another in its place."""
+        self._catch_up()
+        return self._registry
+
+    @pareto_registry.setter
+    def pareto_registry(self, registry: ParetoMCPRegistry) -> None:
+        self._replace_registry(registry)
+
+    async def initialize(self) -> bool:
+        """Build the index and connect to what was configured; True when ready."""
+        await self._prepare()
+        await self._brainstorming.open()
+        return True
+
+    async def execute_rag_mcp_pipeline(
+        self, user_query: str, options: Mapping[str, Any] | None = None
+    ) -> RAGMCPPipelineResult:
+        """The tools for a request, best first.
+
+        Options: `top_k` (1 to 1000), `filter_category` (an `MCPCategory` or its name),
+        `enable_agent_analysis` (False keeps this request from the model). A request or option that
+        cannot be used gives a result with `success` False and the reason.
+        """
+        query = RAGMCPQuery(uuid4().hex, user_query, processing_metadata={"options": dict(options or {})})
+        watch = Stopwatch()
+        try:
+            chosen = self._read_options(options or {})
+            if not isinstance(user_query, str) or not user_query.strip():
+                raise InvalidRequest("the query is empty")
+        except InvalidRequest as error:
+            return RAGMCPPipelineResult(
+                query,
+                [],
+                {"pipeline_id": query.query_id},
+                watch.elapsed,
+                success=False,
+                error_message=error.message,
+            )
+        await self._prepare()
+        result = await self._run(query, chosen, watch)
+        await self._brainstorming.tell(result)
+        return result
+
+    async def get_mcp_recommendations(self, query: str, max_recommendations: int = 3) -> list[dict[str, Any]]:
+        """The best tools for a request as plain dicts, each with a reason; empty where it cannot be used."""
+        result = await self.execute_rag_mcp_pipeline(query, {"top_k": max_recommendations})
+        return [_recommendation(found) for found in result.retrieved_mcps]
+
+    def get_performance_analytics(self) -> dict[str, Any]:
+        """Per stage (`query_encoding_time`, …, and `total_pipeline_time`): `count`, `average_ms`, `min_ms`,
+        `max_ms`, `latest_ms`; and what the engine is connected to.
+        """
+        analytics: dict[str, Any] = {
+            f"{stage}_time": durations.summary() for stage, durations in self._durations.items()
+        }
+        analytics["integration_status"] = {
+            "llm_validation_enabled": self.enable_llm_validation,
+            "agent_analysis_enabled": self.enable_llm_validation and self._validator.model_answers,
+            "mcp_brainstorming_connected": self._brainstorming.connected,
+        }
+        return analytics
+
+    def _catch_up(self) -> None:
+        """Bring the registry up to date with what a subclass gets from elsewhere."""
+
+    def _replace_registry(self, registry: ParetoMCPRegistry) -> None:
+        self._registry.unsubscribe(self._mark_stale)
+        self._stale.update(dict.fromkeys(self._indexed))
+        self._registry = registry
+        self._watch(registry)
+
+    async def _prepare(self) -> None:
+        """Index what changed."""
+        self._catch_up()
+        while self._stale:
+            for name in list(islice(self._stale, _INDEX_BATCH)):
+                del self._stale[name]
+                self._index(name)
+            await asyncio.sleep(0)
+
+    async def _run(self, query: RAGMCPQuery, options: _Options, watch: Stopwatch) -> RAGMCPPipelineResult:
+        with watch.lap(PipelineStage.QUERY_ENCODING):
+            query.encoded_query = tuple(terms(query.original_query))
+        query.pipeline_stage = PipelineStage.VECTOR_SEARCH
+        with watch.lap(PipelineStage.VECTOR_SEARCH):
+            found = self._search(query.original_query, options)
+        query.pipeline_stage = PipelineStage.VALIDATION
+        with watch.lap(PipelineStage.VALIDATION):
+            validations, validated_by = await self._validator.validate(
+                query.original_query,
+                frozenset(query.encoded_query),
+                [Candidate(spec, self._terms[spec.name]) for spec, _ in found],
+                ask_model=options.ask_model,
+            )
+        query.pipeline_stage = PipelineStage.MCP_SELECTION
+        with watch.lap(PipelineStage.MCP_SELECTION):
+            selected = select(found, validations, threshold=self.similarity_threshold, limit=options.top_k)
+        total = watch.elapsed
+        for stage, duration in {**watch.laps, "total_pipeline": total}.items():
+            self._durations[stage].add(duration)
+        metadata = {
+            "pipeline_id": query.query_id,
+            "timing": {f"{stage}_ms": duration for stage, duration in watch.laps.items()},
+            "search_stats": {"candidates": len(found), "selected": len(selected)},
+            "validated_by": validated_by,
+        }
+        return RAGMCPPipelineResult(query, selected, metadata, total, success=True)
+
+    def _search(self, query: str, options: _Options) -> list[tuple[MCPToolSpec, float]]:
+        category = options.category
+
+        def is_of_category(name: str) -> bool:
+            spec = self._registry.get_exact(name)
+            return spec is not None and spec.category == category
+
+        hits = self._retriever.search(query, 2 * options.top_k, is_of_category if category else None)
+        found = ((self._registry.get_exact(hit.key), hit.similarity) for hit in hits)
+        return [(spec, similarity) for spec, similarity in found if spec is not None]
+
+    def _read_options(self, options: Mapping[str, Any]) -> _Options:
+        top_k = options.get("top_k")
+        if top_k is None:
+            top_k = self.top_k_candidates
+        if not isinstance(top_k, int) or isinstance(top_k, bool) or not 1 <= top_k <= MAX_TOP_K:
+            raise InvalidRequest(f"top_k must be a whole number from 1 to {MAX_TOP_K}")
+        category = options.get("filter_category")
+        try:
+            chosen = MCPCategory(str(category).lower()) if category else None
+        except ValueError:
+            known = ", ".join(MCPCategory)
+            raise InvalidRequest(f"filter_category must be one of {known}") from None
+        ask_model = self.enable_llm_validation and bool(options.get("enable_agent_analysis", True))
+        return _Options(top_k, chosen, ask_model)
+
+    def _watch(self, registry: ParetoMCPRegistry) -> None:
+        registry.subscribe(self._mark_stale)
+        self._stale.update(dict.fromkeys(spec.name for spec in registry.mcps))
+
+    def _mark_stale(self, name: str) -> None:
+        self._stale[name] = None
+
+    def _index(self, name: str) -> None:
+        spec = self._registry.get_exact(name)
+        # A prior with real tools behind it would stand beside them in every answer.
+        if spec is None or spec.metadata.get("provided"):
+            self._retriever.remove(name)
+            self._indexed.pop(name, None)
+            self._terms.pop(name, None)
+            return
+        text = tool_text(spec)
+        if self._indexed.get(name) != text:
+            self._retriever.add(name, text)
+            self._indexed[name] = text
+            self._terms[name] = frozenset(terms(text))
+        spec.indexed_at = datetime.now(UTC)
+
+
+def _recommendation(found: MCPRetrievalResult) -> dict[str, Any]:
+    spec = found.mcp_spec
+    return {
+        "name": spec.name,
+        "description": spec.description,
+        "category": spec.category.value,
+        "capabilities": list(spec.capabilities),
+        "confidence_score": found.selection_confidence,
+        "pareto_score": spec.pareto_score,
+        "reliability_score": spec.reliability_score,
+        "usage_frequency": spec.usage_frequency,
+        "recommendation_reason": _reason(found),
+    }
+
+
+def _reason(found: MCPRetrievalResult) -> str:
+    spec = found.mcp_spec
+    place = f"runs on {spec.metadata['node']}" if spec.metadata.get("node") else "runs here"
+    if not spec.metadata.get("executable"):
+        place = "is described only: nothing runs it"
+    elif not spec.metadata.get("available"):
+        place = "cannot be reached now"
+    return (
+        f"matches {found.ranking_factors['overlap']:.0%} of the request's words, "
+        f"is {spec.reliability_score:.0%} reliable, and {place}"
+    )

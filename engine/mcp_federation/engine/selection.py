@@ -1,0 +1,66 @@
+"""Selection: the order in which retrieved, validated tools are offered. Pure."""
+
+from collections.abc import Sequence
+
+from mcp_federation.engine.types import MCPRetrievalResult, MCPToolSpec
+from mcp_federation.engine.validation import Validation
+
+SIMILARITY_WEIGHT = 0.4
+RELEVANCE_WEIGHT = 0.2
+VALIDATION_WEIGHT = 0.25
+PARETO_WEIGHT = 0.15
+
+BELOW_THRESHOLD_FACTOR = 0.5
+NOT_RUNNABLE_FACTOR = 0.5
+
+
+def select(
+    found: Sequence[tuple[MCPToolSpec, float]],
+    validations: Sequence[Validation],
+    *,
+    threshold: float,
+    limit: int,
+) -> list[MCPRetrievalResult]:
+    """The best `limit` results, most confident first; ties by similarity, then by name.
+
+    Confidence is 0.4 similarity + 0.2 relevance + 0.25 validation + 0.15 Pareto score. It is halved where
+    the relevance (similarity in relation to the best hit) is under `threshold`, and halved where the
+    tool cannot be run now: a better record or a running server outweighs a somewhat better match of
+    words, not any match.
+    """
+    best = max((similarity for _, similarity in found), default=0.0) or 1.0
+    results = [
+        _result(spec, similarity, similarity / best, validation, threshold)
+        for (spec, similarity), validation in zip(found, validations, strict=True)
+    ]
+    results.sort(key=lambda r: (-r.selection_confidence, -r.similarity_score, r.mcp_spec.name))
+    return results[:limit]
+
+
+def _result(
+    spec: MCPToolSpec, similarity: float, relevance: float, validation: Validation, threshold: float
+) -> MCPRetrievalResult:
+    over_threshold = relevance >= threshold
+    confidence = (
+        SIMILARITY_WEIGHT * similarity
+        + RELEVANCE_WEIGHT * relevance
+        + VALIDATION_WEIGHT * validation.score
+        + PARETO_WEIGHT * spec.pareto_score
+    )
+    confidence *= 1.0 if over_threshold else BELOW_THRESHOLD_FACTOR
+    confidence *= 1.0 if spec.runnable else NOT_RUNNABLE_FACTOR
+    return MCPRetrievalResult(
+        mcp_spec=spec,
+        similarity_score=similarity,
+        relevance_score=relevance,
+        validation_score=validation.score,
+        selection_confidence=confidence,
+        ranking_factors={
+            "similarity": similarity,
+            "relevance": relevance,
+            "validation": validation.score,
+            "pareto": spec.pareto_score,
+            "over_threshold": float(over_threshold),
+            **validation.factors,
+        },
+    )

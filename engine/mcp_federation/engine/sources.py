@@ -1,0 +1,156 @@
+"""Where the federated engine's tools come from."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from mcp_federation.engine import partner
+from mcp_federation.engine.documents import tool_spec
+from mcp_federation.engine.pareto import Performance
+from mcp_federation.engine.types import MCPToolSpec
+from mcp_federation.errors import FederationError
+from mcp_federation.logs import get_logger
+
+log = get_logger("engine")
+
+OnChange = Callable[[], None]
+
+
+class CatalogSource(Protocol):
+    """Somebody's tools: a partner's REST face, or a mesh's catalog.
+
+    Of a tool that did not change, `entries` gives the same spec object each time; of one that did, its
+    availability included, another.
+    """
+
+    @property
+    def label(self) -> str:
+        """How logs name it; never holds credentials."""
+        ...
+
+    async def load(self) -> None:
+        """Bring `entries` up to date once, within the source's own deadline, in whatever event loop.
+
+        Raises:
+            FederationError: it cannot be reached; its tools are unavailable then.
+        """
+        ...
+
+    async def start(self, on_change: OnChange) -> None:
+        """Follow it live where it can be followed; `on_change` is called after each change of `entries`.
+
+        Raises:
+            FederationError: as `load`.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Follow no longer."""
+        ...
+
+    def entries(self) -> Iterable[MCPToolSpec]:
+        """The tools as last known, by distinct names."""
+        ...
+
+    def performance(self) -> Mapping[str, Performance]:
+        """What is measured of the tools, by the names of `entries`."""
+        ...
+
+    async def execute(self, spec: MCPToolSpec, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Run one of its tools.
+
+        Raises:
+            FederationError: it failed; `NodeUnavailable` and `Overloaded` where it surely did not run.
+        """
+        ...
+
+
+class RestPartner:
+    """A partner by its REST face; its tools are named `name@host`. Timeouts in seconds.
+
+    A partner that cannot be reached any more keeps its tools, as unavailable.
+
+    Raises:
+        InvalidRequest: the URL is no http or https URL.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        discover_timeout: float = partner.DISCOVER_TIMEOUT,
+        execute_timeout: float = partner.EXECUTE_TIMEOUT,
+    ) -> None:
+        base = partner.base_url(url)
+        self._url = str(base)
+        self._host = partner.host_label(base)
+        self._token = token
+        self._discover_timeout = discover_timeout
+        self._execute_timeout = execute_timeout
+        self._listed: dict[str, tuple[partner.PartnerEntry, MCPToolSpec]] = {}
+        self._performance: dict[str, Performance] = {}
+
+    @property
+    def label(self) -> str:
+        """The partner's URL, without credentials."""
+        return self._url
+
+    async def load(self) -> None:
+        """Read what the partner lists, and what its records say of it; the latter may fail."""
+        listed, measured = await asyncio.gather(
+            partner.discover(self._url, self._token, self._discover_timeout),
+            partner.performance(self._url, self._token, self._discover_timeout),
+            return_exceptions=True,
+        )
+        if isinstance(listed, BaseException):
+            self._listed = {
+                name: (entry, self._spec(entry, available=False)) for name, (entry, _) in self._listed.items()
+            }
+            raise listed
+        self._listed = {entry.name: self._keep(entry) for entry, _ in listed}
+        if isinstance(measured, FederationError):
+            log.info("partner_performance_unknown", partner=self.label, reason=measured.message)
+        elif isinstance(measured, BaseException):
+            raise measured
+        else:
+            self._performance = {f"{name}@{self._host}": value for name, value in measured.items()}
+
+    async def start(self, on_change: OnChange) -> None:
+        """Nothing: a REST face cannot be followed, `load` reads it anew."""
+
+    async def stop(self) -> None:
+        """Nothing: no connection stays open."""
+
+    def entries(self) -> Iterable[MCPToolSpec]:
+        """The tools as last listed."""
+        return [spec for _, spec in self._listed.values()]
+
+    def performance(self) -> Mapping[str, Performance]:
+        """What the partner's own records say."""
+        return self._performance
+
+    async def execute(self, spec: MCPToolSpec, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Run it at the partner."""
+        name = str(spec.metadata["local_name"])
+        return await partner.execute(self._url, name, args, kwargs, self._token, self._execute_timeout)
+
+    def _keep(self, entry: partner.PartnerEntry) -> tuple[partner.PartnerEntry, MCPToolSpec]:
+        known = self._listed.get(entry.name)
+        if known and known[0] == entry and known[1].metadata["available"] == entry.available:
+            return known
+        return entry, self._spec(entry, available=entry.available)
+
+    def _spec(self, entry: partner.PartnerEntry, *, available: bool) -> MCPToolSpec:
+        return tool_spec(
+            entry.name,
+            self._host,
+            description=entry.description,
+            title=entry.title,
+            version=entry.version,
+            server=entry.server or "",
+            input_schema=entry.input_schema,
+            executable=entry.executable,
+            available=available,
+            source=self._url,
+        )

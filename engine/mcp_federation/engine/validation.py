@@ -1,0 +1,137 @@
+"""Validation: does a retrieved tool really serve the request, and can it run?"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from mcp_federation.engine.documents import required_parameters
+from mcp_federation.engine.text import name_words, terms
+from mcp_federation.engine.types import MCPToolSpec
+from mcp_federation.errors import FederationError, ServerUnavailable
+from mcp_federation.logs import get_logger
+
+log = get_logger("engine")
+
+OVERLAP_WEIGHT = 0.5
+SCHEMA_WEIGHT = 0.2
+AVAILABLE_WEIGHT = 0.15
+EXECUTABLE_WEIGHT = 0.15
+LLM_WEIGHT = 0.7
+"""The model's share of the score where there is one; the rest is the heuristic's."""
+
+MAX_JUDGED = 50
+"""Candidates that the model is asked about; those after them keep the heuristic's score."""
+
+LLM_PAUSE = 30.0
+"""Seconds that a failing model is left alone, so that not every query waits for its deadline."""
+
+
+class Scorer(Protocol):
+    """Something that scores how well tools serve a request."""
+
+    async def scores(self, query: str, specs: Sequence[MCPToolSpec]) -> list[float]:
+        """One score in [0, 1] per spec, in order.
+
+        Raises:
+            FederationError: it cannot, now.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A spec to validate, with the terms of its document."""
+
+    spec: MCPToolSpec
+    terms: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """A score in [0, 1] and the factors it is made of."""
+
+    score: float
+    factors: dict[str, float]
+
+
+def heuristic(query_terms: frozenset[str], candidate: Candidate) -> Validation:
+    """0.5 overlap + 0.2 schema match + 0.15 available + 0.15 executable.
+
+    Overlap: the share of the request's terms that the tool's document has. Schema match: 1 where nothing
+    is required, else 0.5 and up to 1 with the share of required parameters that the request names: a
+    value is often given without its parameter's name.
+    """
+    overlap = len(query_terms & candidate.terms) / len(query_terms) if query_terms else 0.0
+    required = required_parameters(candidate.spec.metadata.get("input_schema"))
+    named = sum(not query_terms.isdisjoint(terms(name_words(name))) for name in required)
+    factors = {
+        "overlap": overlap,
+        "schema_match": 0.5 + 0.5 * named / len(required) if required else 1.0,
+        "available": float(bool(candidate.spec.metadata.get("available"))),
+        "executable": float(bool(candidate.spec.metadata.get("executable"))),
+    }
+    score = (
+        OVERLAP_WEIGHT * overlap
+        + SCHEMA_WEIGHT * factors["schema_match"]
+        + AVAILABLE_WEIGHT * factors["available"]
+        + EXECUTABLE_WEIGHT * factors["executable"]
+    )
+    return Validation(score, factors)
+
+
+class Validator:
+    """The heuristic, with a model's judgement where a `scorer` is given and answers.
+
+    A model that is not there or fails is logged once until one answers, and a failing one is left alone
+    for `LLM_PAUSE` seconds.
+    """
+
+    def __init__(self, scorer: Scorer | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._scorer = scorer
+        self._clock = clock
+        self._failing = False
+        self._ask_again_at = 0.0
+
+    @property
+    def model_answers(self) -> bool:
+        """Whether there is a model, and it answered when last asked."""
+        return self._scorer is not None and not self._failing
+
+    async def validate(
+        self, query: str, query_terms: frozenset[str], candidates: Sequence[Candidate], *, ask_model: bool
+    ) -> tuple[list[Validation], str]:
+        """A validation per candidate, in order, and who gave them: `llm` or `heuristic`."""
+        validations = [heuristic(query_terms, candidate) for candidate in candidates]
+        judged = await self._ask(query, candidates[:MAX_JUDGED]) if ask_model and candidates else None
+        if judged is None:
+            return validations, "heuristic"
+        for index, score in enumerate(judged):
+            by_rule = validations[index]
+            validations[index] = Validation(
+                LLM_WEIGHT * score + (1 - LLM_WEIGHT) * by_rule.score, {**by_rule.factors, "llm": score}
+            )
+        return validations, "llm"
+
+    async def _ask(self, query: str, candidates: Sequence[Candidate]) -> list[float] | None:
+        if self._failing and self._clock() < self._ask_again_at:
+            return None
+        try:
+            if self._scorer is None:
+                raise ServerUnavailable("there is no API key")
+            scores = await self._scorer.scores(query, [candidate.spec for candidate in candidates])
+        except FederationError as error:
+            self._degrade(error)
+            return None
+        self._failing = False
+        return scores
+
+    def _degrade(self, error: FederationError) -> None:
+        if not self._failing:
+            log.warn(
+                "llm_validation_degraded",
+                message="the heuristic alone validates until a model answers",
+                reason=error.message,
+            )
+        self._failing = True
+        self._ask_again_at = self._clock() + LLM_PAUSE

@@ -1,0 +1,90 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_federation.engine.pareto import Performance, Point, dominates, pareto_front, pareto_score, unit
+
+# Few distinct values, so that ties and duplicates are common.
+coarse = st.builds(
+    Point, st.sampled_from([0.0, 0.5, 0.9, 1.0]), st.integers(0, 4).map(float), st.integers(0, 4).map(float)
+)
+fine = st.builds(Point, st.floats(0, 1), st.floats(0, 1e6), st.floats(0, 1e6))
+points = st.lists(coarse | fine, max_size=40)
+
+
+@given(points)
+def test_nobody_dominates_a_member_of_the_front(points: list[Point]) -> None:
+    for index in pareto_front(points):
+        assert not any(dominates(other, points[index]) for other in points)
+
+
+@given(points)
+def test_whoever_is_not_on_the_front_is_dominated_by_a_member_of_it(points: list[Point]) -> None:
+    front = pareto_front(points)
+    for index in set(range(len(points))) - set(front):
+        assert any(dominates(points[member], points[index]) for member in front)
+
+
+@given(points, st.randoms(use_true_random=False))
+def test_the_front_does_not_depend_on_the_order(points: list[Point], random: "object") -> None:
+    shuffled = list(points)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]  # hypothesis gives a random.Random
+    before = sorted(points[index] for index in pareto_front(points))
+    assert before == sorted(shuffled[index] for index in pareto_front(shuffled))
+
+
+@given(points)
+def test_a_point_nowhere_worse_than_another_in_the_list_and_better_somewhere_dominates_it(
+    points: list[Point],
+) -> None:
+    for one in points:
+        assert not dominates(one, one)
+        for other in points:
+            assert not (dominates(one, other) and dominates(other, one))
+
+
+def test_equal_points_are_on_the_front_together() -> None:
+    point = Point(0.9, 10.0, 0.1)
+    assert pareto_front([point, point, Point(0.9, 11.0, 0.1)]) == [0, 1]
+
+
+def test_the_score_weighs_usage_reliability_and_cost_as_documented() -> None:
+    assert pareto_score(0.25, 0.92, 0.88) == 0.642
+    assert pareto_score(1, 0, 0) == 0.4
+    assert pareto_score(0, 1, 0) == 0.35
+    assert pareto_score(0, 0, 1) == 0.25
+
+
+@given(*[st.floats(allow_nan=True, allow_infinity=True)] * 3)
+def test_the_score_is_in_the_unit_interval_whatever_it_is_given(a: float, b: float, c: float) -> None:
+    score = pareto_score(a, b, c)
+    assert 0 <= score <= 1
+    assert score == round(score, 3)
+    assert 0 <= unit(a) <= 1
+
+
+@given(st.integers(0, 10**9), st.floats(0, 1), st.floats(0, 1e9), st.floats(0, 1e9))
+def test_measured_terms_are_in_the_unit_interval(
+    count: int, success: float, latency: float, cost: float
+) -> None:
+    performance = Performance(count, success, latency, cost)
+    assert 0 <= performance.usage < 1
+    assert 0 < performance.cost_efficiency <= 1
+
+
+def test_usage_and_cost_efficiency_are_halved_where_documented() -> None:
+    performance = Performance(count=100, success_rate=1.0, latency_ms=5.0, mean_cost=0.01)
+    assert performance.usage == 0.5
+    assert performance.cost_efficiency == 0.5
+    assert Performance(1, 1.0, 5.0).cost_efficiency == 1.0
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [(-1, 1, 1, 0), (1, 1.1, 1, 0), (1, -0.1, 1, 0), (1, 1, -1, 0), (1, 1, math.nan, 0), (1, 1, 1, math.inf)],
+)
+def test_impossible_measurements_are_refused(figures: tuple[int, float, float, float]) -> None:
+    with pytest.raises(ValueError, match="must"):
+        Performance(*figures)

@@ -1,0 +1,328 @@
+import json
+import threading
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from aiohttp import web
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import Raw
+from structlog.testing import capture_logs
+
+from mcp_federation import errors
+from mcp_federation.engine import partner, sync
+from mcp_federation.engine.http import bearer
+from mcp_federation.engine.pareto import Performance
+from mcp_federation.engine.sync import run_in_thread
+from tests.support.http_peer import HttpPeer, never, refused_url
+
+TOKEN = "very-secret-token"
+LISTING = [
+    {"name": "clock", "description": "The time.", "version": "1.0.0", "extra": {"kept": True}},
+    {"name": "oven", "description": "Bakes."},
+]
+
+
+def problem(http_status: int, **fields: Any) -> Any:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.json_response(fields, status=http_status, content_type="application/problem+json")
+
+    return answer
+
+
+def raw(body: bytes, **headers: str) -> Any:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=body, headers=headers)
+
+    return answer
+
+
+def test_a_partners_tools_are_listed_as_it_gives_them_and_the_token_is_sent() -> None:
+    with HttpPeer({"GET /discover": LISTING}) as peer:
+        assert partner.remote_discover(peer.url, token=TOKEN) == LISTING
+        assert partner.remote_discover(peer.url + "/") == LISTING
+        assert [seen.authorization for seen in peer.seen] == [f"Bearer {TOKEN}", None]
+
+
+async def test_the_synchronous_functions_work_inside_a_running_event_loop() -> None:
+    with HttpPeer({"GET /discover": LISTING, "POST /execute": {"result": [1, None]}}) as peer:
+        assert partner.remote_discover(peer.url) == LISTING
+        assert partner.remote_execute(peer.url, "clock") == [1, None]
+        assert await partner.execute(peer.url, "clock") == [1, None]
+
+
+def test_a_tool_is_executed_with_its_arguments_under_the_base_path() -> None:
+    with HttpPeer({"POST /mesh/execute": {"result": "12:00"}}) as peer:
+        result = partner.remote_execute(
+            f"{peer.url}/mesh", "clock", ["utc"], {"format": "short"}, token=TOKEN
+        )
+        [seen] = peer.seen
+    assert result == "12:00"
+    assert json.loads(seen.body) == {"mcp_name": "clock", "args": ["utc"], "kwargs": {"format": "short"}}
+    assert seen.authorization == f"Bearer {TOKEN}"
+
+
+@pytest.mark.parametrize("kind", errors.FederationError.__subclasses__(), ids=lambda kind: kind.code)
+def test_an_error_of_the_federation_arrives_as_itself(kind: type[errors.FederationError]) -> None:
+    answer = problem(
+        kind.status, title=kind.title, status=kind.status, detail="so it is", code=kind.code, details={"a": 1}
+    )
+    with HttpPeer({"POST /execute": answer}) as peer, pytest.raises(kind, match="so it is") as caught:
+        partner.remote_execute(peer.url, "clock")
+    assert type(caught.value) is kind
+    assert caught.value.details == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, errors.InvalidRequest),
+        (401, errors.Unauthorized),
+        (403, errors.Unauthorized),
+        (404, errors.ToolNotFound),
+        (422, errors.InvalidArguments),
+        (503, errors.ServerUnavailable),
+        (504, errors.DeadlineExceeded),
+        (500, errors.InternalError),
+        (302, errors.InternalError),
+    ],
+)
+def test_an_error_without_a_code_is_told_by_its_status(
+    status: int, kind: type[errors.FederationError]
+) -> None:
+    answer = problem(status, detail={"odd": 1}, details=[])
+    refused = pytest.raises(kind, match=f"answered {status}")
+    with HttpPeer({"POST /execute": answer}) as peer, refused:
+        partner.remote_execute(peer.url, "clock")
+
+
+def test_what_a_partner_says_in_an_error_is_cut_cleaned_and_without_the_token() -> None:
+    detail = f"no {TOKEN} \x1b[31m\u202e" + "long " * 1000
+    answer = problem(500, detail=detail, code="tool_failed", details="odd")
+    with HttpPeer({"POST /execute": answer}) as peer, pytest.raises(errors.ToolFailed) as caught:
+        partner.remote_execute(peer.url, "clock", token=TOKEN)
+    assert TOKEN not in caught.value.message
+    assert caught.value.message.isprintable()
+    assert len(caught.value.message) < 2 * partner.MAX_MESSAGE
+
+
+def test_an_error_that_is_no_json_is_told_by_its_status() -> None:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=b"<html>\xff", status=502)
+
+    with HttpPeer({"GET /discover": answer}) as peer, pytest.raises(errors.ServerUnavailable):
+        partner.remote_discover(peer.url)
+
+
+def test_a_redirect_is_not_followed_so_that_the_token_stays_with_the_partner() -> None:
+    with HttpPeer({"GET /discover": LISTING}) as other:
+
+        async def redirect(_: web.Request) -> web.StreamResponse:
+            raise web.HTTPFound(f"{other.url}/discover")
+
+        with HttpPeer({"GET /discover": redirect}) as peer, pytest.raises(errors.FederationError):
+            partner.remote_discover(peer.url, token=TOKEN)
+        assert other.seen == []
+
+
+@pytest.mark.parametrize("body", [b"", b"null", b'{"a": 1}', b"<html>", b"\xff\xfe", b"[" * 100_000])
+def test_a_listing_that_is_no_list_is_an_error(body: bytes) -> None:
+    with HttpPeer({"GET /discover": raw(body)}) as peer, pytest.raises(errors.ServerUnavailable):
+        partner.remote_discover(peer.url)
+
+
+def test_an_answer_without_a_result_is_an_error() -> None:
+    with HttpPeer({"POST /execute": {"status": "ok"}}) as peer, pytest.raises(errors.ServerUnavailable):
+        partner.remote_execute(peer.url, "clock")
+
+
+def test_a_compressed_answer_is_not_unpacked() -> None:
+    packed = raw(b"\x1f\x8b...", **{"Content-Encoding": "gzip"})
+    with HttpPeer({"GET /discover": packed}) as peer, pytest.raises(errors.ServerUnavailable):
+        partner.remote_discover(peer.url)
+
+
+def test_an_answer_of_a_hundred_megabytes_is_left_at_the_bound() -> None:
+    sent = 0
+
+    async def flood(request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for _ in range(100):
+            await response.write(b" " * 1024 * 1024)
+            sent += 1
+        return response
+
+    with HttpPeer({"GET /discover": flood}) as peer, pytest.raises(errors.PayloadTooLarge):
+        partner.remote_discover(peer.url)
+    assert sent < 100
+
+
+def test_a_silent_partner_costs_the_deadline_and_no_more() -> None:
+    with HttpPeer({"GET /discover": never, "POST /execute": never}) as peer:
+        with pytest.raises(errors.DeadlineExceeded):
+            partner.remote_discover(peer.url, timeout=0.05)
+        with pytest.raises(errors.DeadlineExceeded):
+            partner.remote_execute(peer.url, "clock", timeout=0.05)
+
+
+def test_a_partner_that_drips_its_answer_is_held_to_the_deadline_for_all_of_it() -> None:
+    async def drip(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"[")
+        return await never(request)
+
+    with HttpPeer({"GET /discover": drip}) as peer, pytest.raises(errors.DeadlineExceeded):
+        partner.remote_discover(peer.url, timeout=0.2)
+
+
+def test_a_partner_that_breaks_off_may_have_run_the_tool() -> None:
+    async def hang_up(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    with HttpPeer({"POST /execute": hang_up}) as peer, pytest.raises(errors.ServerUnavailable) as caught:
+        partner.remote_execute(peer.url, "clock")
+    assert caught.value.ran is None
+
+
+def test_a_partner_that_is_not_there_did_surely_not_run_anything() -> None:
+    with pytest.raises(errors.NodeUnavailable) as caught:
+        partner.remote_execute(refused_url(), "clock")
+    assert caught.value.ran is False
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "partner.example", "ftp://partner.example", "nats://hub", "http://", "http://x:99999", "http://[x"],
+)
+def test_what_is_no_http_url_is_refused(url: str) -> None:
+    with pytest.raises(errors.InvalidRequest):
+        partner.remote_discover(url)
+
+
+@pytest.mark.parametrize("host", ["a..b", "." * 300])
+def test_a_host_that_cannot_be_is_an_error_of_the_federation(host: str) -> None:
+    with pytest.raises(errors.FederationError):
+        partner.remote_discover(f"http://{host}/", timeout=1.0)
+
+
+@pytest.mark.parametrize("arguments", [{"a": object()}, {"a": "\ud800"}])
+def test_arguments_that_are_no_json_are_refused_before_anything_is_sent(arguments: dict[str, Any]) -> None:
+    with pytest.raises(errors.InvalidRequest, match="JSON"):
+        partner.remote_execute(refused_url(), "clock", kwargs=arguments)
+
+
+@pytest.mark.parametrize("token", ["a\nb", "päss", "a\x00"])
+def test_a_token_that_cannot_stand_in_a_header_is_refused_unseen(token: str) -> None:
+    with pytest.raises(errors.InvalidRequest) as caught:
+        bearer(token)
+    assert token not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("url", "label"),
+    [
+        ("https://orga.ai:8080", "orga.ai:8080"),
+        ("https://orgb.ai", "orgb.ai"),
+        ("https://OrgB.ai:443/mesh", "orgb.ai"),
+        ("http://orgb.ai:80", "orgb.ai"),
+        ("http://orgb.ai:443", "orgb.ai:443"),
+        ("https://user:password@orgb.ai", "orgb.ai"),
+        ("http://[::1]:8000", "[::1]:8000"),
+    ],
+)
+def test_a_partner_is_named_by_its_host_with_the_port_only_where_it_is_not_the_schemes_own(
+    url: str, label: str
+) -> None:
+    base = partner.base_url(url)
+    assert partner.host_label(base) == label
+    assert "password" not in str(base)
+
+
+def entries(*items: Any) -> list[str]:
+    raws = [Raw(json.dumps(item).encode()) for item in items]
+    return [entry.name for entry, _ in partner.valid_entries(raws, "partner.example")]
+
+
+def test_each_entry_is_judged_by_itself() -> None:
+    with capture_logs() as logs:
+        assert entries(
+            {"name": "good"},
+            {"name": "good", "description": "again"},
+            {"name": ""},
+            {"name": 7},
+            {"name": "x" * 300},
+            {"name": "ü" * 200},
+            {"name": "new\nline"},
+            {"name": "hid\u200bden"},
+            {"name": "lone\ud800"},
+            {"name": "odd", "description": 1},
+            {"name": "odd", "input_schema": "x"},
+            {"name": "odd", "executable": "yes"},
+            {"name": "long", "description": "x" * 200_000},
+            {"description": "nameless"},
+            ["list"],
+            None,
+            {"name": "also good", "input_schema": {"type": "object"}},
+        ) == ["good", "also good"]
+    assert logs[0]["unfit"] == 15
+
+
+def test_a_sound_listing_is_not_remarked_on() -> None:
+    with capture_logs() as logs:
+        assert entries(*LISTING) == ["clock", "oven"]
+    assert logs == []
+
+
+def test_of_ten_thousand_entries_the_first_five_thousand_are_taken() -> None:
+    with capture_logs() as logs:
+        assert len(entries(*({"name": f"tool{index}"} for index in range(10_000)))) == partner.MAX_ENTRIES
+    assert logs[0]["over_limit"] == 5_000
+
+
+@given(st.binary(max_size=200) | st.sampled_from([b'[{"name":', b"[[[[", b'[{"name":"\\ud800"}]']))
+@settings(max_examples=30, deadline=None)
+def test_no_answer_breaks_more_than_its_own_request(body: bytes) -> None:
+    with HttpPeer({"GET /discover": raw(body)}) as peer, suppress(errors.FederationError):
+        assert isinstance(partner.remote_discover(peer.url), list)
+
+
+async def test_performance_is_summed_up_by_name_and_unfit_records_are_passed_over() -> None:
+    records = [
+        {"mcp_name": "clock", "success": True, "latency_ms": 10, "cost": 0.02},
+        {"mcp_name": "clock", "success": False, "latency_ms": 30},
+        {"mcp_name": "clock", "success": True, "latency_ms": -1},
+        {"mcp_name": "clock", "success": "maybe"},
+        "nonsense",
+        {"mcp_name": "oven", "success": True, "latency_ms": 5.5, "cost": 0},
+    ]
+    with HttpPeer({"GET /metadata": records}) as peer:
+        assert await partner.performance(peer.url) == {
+            "clock": Performance(2, 0.5, 20.0, 0.01),
+            "oven": Performance(1, 1.0, 5.5, 0.0),
+        }
+
+
+def test_work_that_outlasts_its_own_deadline_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync, "_GRACE", 0.05)
+    release = threading.Event()
+
+    async def stuck() -> None:
+        release.wait(10)
+
+    with pytest.raises(errors.DeadlineExceeded):
+        run_in_thread(stuck, 0.01)
+    release.set()
+
+
+def test_an_exception_of_the_work_reaches_the_caller() -> None:
+    async def broken() -> None:
+        raise KeyError("cause")
+
+    with pytest.raises(KeyError, match="cause"):
+        run_in_thread(broken, 1.0)
