@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
+_PORT = re.compile(r'127\.0\.0\.1:(\d+)"')
 
 
 def nats_server_binary() -> str:
@@ -50,12 +52,14 @@ class NatsServer:
         )
         self._process = subprocess.Popen([nats_server_binary(), "-c", str(config)])
         for _ in range(500):
-            if found := list(ports.glob("*.ports")):
-                self.port = int(found[0].read_text().split("127.0.0.1:")[1].split('"')[0])
+            # The file is there before its content is.
+            if found := [m for path in ports.glob("*.ports") if (m := _PORT.search(path.read_text()))]:
+                self.port = int(found[0][1])
                 return
             if self._process.poll() is not None:
                 break
             signal.sigtimedwait([], 0.01)
+        self.stop()
         raise AssertionError(f"nats-server did not start: {(self.folder / 'nats.log').read_text()}")
 
     def kill(self) -> None:
