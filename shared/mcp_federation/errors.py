@@ -98,7 +98,7 @@ class NotExecutable(FederationError):
 class PayloadTooLarge(FederationError):
     """The arguments or the result are over the bound."""
 
-    code, status, title = "payload_too_large", 413, "Payload too large"
+    code, status, title, ran = "payload_too_large", 413, "Payload too large", None
 
 
 class InvalidArguments(FederationError):

@@ -47,6 +47,7 @@ def test_only_errors_after_which_nothing_ran_invite_a_retry() -> None:
         "cancelled",
         "deadline_exceeded",
         "internal_error",
+        "payload_too_large",
         "server_unavailable",
         "tool_failed",
     }
