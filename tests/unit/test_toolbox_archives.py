@@ -252,7 +252,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
     return make
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(
     data=st.sampled_from(ARCHIVES),
     changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=8),

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mcp import Client
 from mcp.server.mcpserver.exceptions import ToolError
@@ -229,6 +229,20 @@ async def test_reading_goes_on_while_another_process_could_write_ahead(root: Pat
         assert await query(root, "SELECT year FROM books WHERE id = 1") == [[2000]]
 
 
+async def test_reading_what_a_crash_left_does_not_mend_the_file(root: Path, tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    left.mkdir()
+    with closing(sqlite3.connect(root / "example.db")) as writer:
+        writer.execute("PRAGMA journal_mode = WAL")
+        writer.execute("UPDATE books SET year = 2000 WHERE id = 1")
+        writer.commit()
+        for name in ("example.db", "example.db-wal"):
+            (left / name).write_bytes((root / name).read_bytes())
+    before = (left / "example.db").read_bytes()
+    assert await query(left, "SELECT year FROM books WHERE id = 1") == [[2000]]
+    assert (left / "example.db").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
@@ -295,6 +309,7 @@ def standing_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@settings(deadline=None)
 @given(sql=STATEMENTS | st.text())
 def test_no_statement_changes_anything(standing_root: Path, sql: str) -> None:
     before = contents(standing_root)

@@ -10,7 +10,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from anyio.from_thread import check_cancelled
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mcp import Client
 from mcp.server.mcpserver.exceptions import ToolError
@@ -315,6 +315,7 @@ def standing_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fill(tmp_path_factory.mktemp("standing"))
 
 
+@settings(deadline=None)
 @given(
     parts=st.lists(COMPONENTS, max_size=6), operation=st.sampled_from(["inspect", "read", "list", "unpack"])
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mcp import Client
 from mcp.server.mcpserver.exceptions import ToolError
@@ -27,13 +27,13 @@ async def call(operation: str, text: str, deadline: float = 10, **arguments: Any
     if result.is_error:
         raise ToolError(result.content[0].text)  # type: ignore[union-attr]  # errors are text
     assert result.structured_content is not None
-    return result.structured_content
+    return dict(result.structured_content)
 
 
 def work(operation: str, text: str, **arguments: Any) -> dict[str, Any]:
     request = {"operation": operation, "text": text, "pattern": "", "replacement": "", "regex": False}
     request |= {"ignore_case": False, "other_text": "", "kind": "emails", "limit": 100}
-    return text_worker.work(request | arguments)
+    return dict(text_worker.work(request | arguments))
 
 
 async def test_the_tool_says_that_it_only_reads_and_can_be_repeated(tmp_path: Path) -> None:
@@ -77,6 +77,7 @@ async def test_search_finds_patterns_with_their_groups() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(text=st.text(alphabet="ab\n", max_size=60))
 def test_every_match_is_where_search_says(text: str) -> None:
     lines = text.split("\n")
@@ -141,6 +142,7 @@ async def test_replace_is_literal_unless_told_otherwise() -> None:
     assert (pattern["text"], pattern["count"]) == ("03/2024", 1)
 
 
+@settings(deadline=None)
 @given(
     text=st.text(alphabet="ab.\\", max_size=30),
     old=st.text(alphabet="ab.", min_size=1, max_size=3),
@@ -242,6 +244,7 @@ async def test_truncate_ends_at_a_word() -> None:
     assert truncate("Unbreakable", 5)["text"] == "Unbr…"
 
 
+@settings(deadline=None)
 @given(text=st.text(), length=st.integers(1, 50))
 def test_truncated_text_is_never_longer_than_asked(text: str, length: int) -> None:
     found = truncate(text, length)
@@ -260,6 +263,7 @@ async def test_keywords_leave_out_the_commonest_words() -> None:
     assert (found["words"], found["count"]) == (14, 3)
 
 
+@settings(deadline=None)
 @given(
     value=st.recursive(
         st.none()
