@@ -1,0 +1,71 @@
+"""Finds the mesh that a client command is meant for, and runs the command against it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from mcp_federation.bus.handling import stop_task
+from mcp_federation.client import FederationClient
+from mcp_federation.errors import InvalidRequest
+from mcp_federation.logs import configure_logs
+from mcp_federation.mesh.state import RunningMesh, StateDir
+from mcp_federation.process import run_process
+from mcp_federation.settings import Settings, load_settings
+from mcp_federation.trust.keys import read_trusted_keys
+
+INTERRUPTED: Final = 130
+"""The exit code of a shell command that Ctrl-C ended."""
+
+Work = Callable[[FederationClient], Awaitable[None]]
+
+
+def run_client(work: Work, **overrides: Any) -> int:
+    """Run `work` with a client of the mesh; its exit code.
+
+    The mesh is that of `nats_url` (a flag or the environment), else the one that runs on the state
+    directory.
+    """
+    settings = load_settings(**overrides)
+    # What goes wrong is the command's to say, in one line.
+    configure_logs("error")
+    interrupted = False
+
+    async def main(stop: asyncio.Event) -> None:
+        nonlocal interrupted
+        loop = asyncio.get_running_loop()
+        working = loop.create_task(_work(settings, work))
+        stopped = loop.create_task(stop.wait())
+        try:
+            await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)
+            interrupted = not working.done()
+            if working.done():
+                working.result()
+        finally:
+            await stop_task(working)
+            await stop_task(stopped)
+
+    code = run_process(main)
+    return INTERRUPTED if interrupted else code
+
+
+async def _work(settings: Settings, work: Work) -> None:
+    mesh = find_mesh(settings)
+    keys = read_trusted_keys(mesh.trusted_keys)
+    async with FederationClient.connect(mesh.nats_url, keys, home=mesh.home) as client:
+        await work(client)
+
+
+def find_mesh(settings: Settings) -> RunningMesh:
+    """The mesh that the settings name, else the one that runs on their state directory.
+
+    Raises:
+        InvalidRequest: a mesh is named, and no governance key to trust.
+        FederationError: no mesh runs there.
+    """
+    if "nats_url" not in settings.model_fields_set:
+        return StateDir(settings.state_dir).read_mesh()
+    if not settings.trusted_keys:
+        raise InvalidRequest("name the governance key to trust with --trust: its file, or ed25519:…")
+    return RunningMesh(
+        nats_url=settings.nats_url, edge_url="", trusted_keys=settings.trusted_keys, home=settings.node
+    )

@@ -1,0 +1,98 @@
+"""`mcp-federation discover`: the tools of the mesh, for people and for programs."""
+
+import json
+import sys
+from typing import Any, Final
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from mcp_federation.catalog.state import CatalogTool
+from mcp_federation.cli.client import run_client
+from mcp_federation.client import FederationClient
+from mcp_federation.mesh.terminal import make_console, safe_text
+
+HEARD_TIMEOUT: Final = 2.5
+"""Seconds to wait for a sign of every node: one heartbeat, and a little."""
+
+_STYLES: Final = {"ready": "green", "described": "yellow", "unavailable": "red"}
+
+
+def run_discover(query: str, as_json: bool, **overrides: Any) -> int:
+    """Print the tools whose name or description has every word of `query`; the exit code."""
+
+    async def work(client: FederationClient) -> None:
+        await _hear_nodes(client)
+        found = [tool for tool in client.discover() if matches(tool, query)]
+        if as_json:
+            print(json.dumps([summary(client, tool) for tool in found], indent=2, ensure_ascii=False))  # noqa: T201
+        else:
+            _show(client, found, query)
+
+    return run_client(work, **overrides)
+
+
+async def _hear_nodes(client: FederationClient) -> None:
+    """Wait until each node was heard of, so that those that are gone are not shown as there."""
+    nodes = client.catalog.state.nodes
+    names = {tool.node for tool in client.discover()}
+    if not await client.catalog.wait_until(
+        lambda: all(nodes[name].instances for name in names), HEARD_TIMEOUT
+    ):
+        for name in names:
+            if not nodes[name].instances:
+                client.catalog.note_unavailable(name)
+
+
+def matches(tool: CatalogTool, query: str) -> bool:
+    """Whether the tool's federated name, title or description has every word of the query."""
+    text = f"{tool.federated_name} {tool.tool.title or ''} {tool.tool.description}".casefold()
+    return all(word in text for word in query.casefold().split())
+
+
+def summary(client: FederationClient, tool: CatalogTool) -> dict[str, Any]:
+    """The tool as JSON."""
+    return {
+        "name": tool.federated_name,
+        "description": tool.tool.description,
+        "version": tool.tool.version,
+        "state": state_of(client, tool),
+        "input_schema": json.loads(bytes(tool.tool.input_schema)),
+        "digest": tool.entry.digest,
+    }
+
+
+def state_of(client: FederationClient, tool: CatalogTool) -> str:
+    """`ready`, `described` (nothing runs it) or `unavailable` (its node is silent)."""
+    if not tool.executable:
+        return "described"
+    return "ready" if client.catalog.state.is_available(tool.node) else "unavailable"
+
+
+def _show(client: FederationClient, tools: list[CatalogTool], query: str) -> None:
+    if not sys.stdout.isatty():
+        for tool in tools:
+            fields = (tool.federated_name, tool.tool.version, state_of(client, tool), tool.tool.description)
+            print("\t".join(" ".join(field.split()) for field in fields))  # noqa: T201 - the command's output
+        return
+    console = make_console()
+    if not tools:
+        console.print(f"no tool matches {query!r}" if query else "the mesh has no tools yet")
+        return
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold")
+    table.add_column("tool", overflow="fold", style="cyan", ratio=2)
+    table.add_column("state", no_wrap=True)
+    table.add_column("description", ratio=5)
+    for tool in tools:
+        state = state_of(client, tool)
+        table.add_row(
+            safe_text(tool.federated_name),
+            Text(state, _STYLES[state]),
+            _first_paragraph(tool.tool.description),
+        )
+    console.print(table)
+
+
+def _first_paragraph(description: str) -> str:
+    return safe_text(" ".join(description.strip().split("\n\n")[0].split()))

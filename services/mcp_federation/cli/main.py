@@ -1,0 +1,225 @@
+"""The commands of `mcp-federation`. Each imports what it runs only when it runs."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mcp_federation.errors import FederationError
+
+app = typer.Typer(
+    name="mcp-federation",
+    help="Federate MCP tool servers across organisations over NATS.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Config = Annotated[
+    Path | None, typer.Option(help="An mcpServers file, as MCP clients use it.", metavar="FILE")
+]
+Toolboxes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--toolbox", help="A Python toolbox: module:object or a folder. Repeatable.", metavar="SPEC"
+    ),
+]
+NatsUrl = Annotated[str | None, typer.Option("--nats", help="NATS servers, comma separated.", metavar="URL")]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trust", help="A governance key to trust: ed25519:… or a file. Repeatable.", metavar="KEY_OR_FILE"
+    ),
+]
+StateFolder = Annotated[
+    Path | None, typer.Option("--state-dir", help="Where keys and state are kept.", metavar="DIR")
+]
+LogLevel = Annotated[
+    str | None, typer.Option(help="error, warn, info, http, verbose, debug or silly.", metavar="LEVEL")
+]
+Host = Annotated[str | None, typer.Option(help="The address that the REST API listens on.")]
+Port = Annotated[int | None, typer.Option(help="The port of the REST API; 0 takes a free one.", max=65535)]
+Token = Annotated[
+    str | None,
+    typer.Option(help="The bearer token of the REST API; better set MCP_FEDERATION_TOKEN.", metavar="TOKEN"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from mcp_federation.version import VERSION
+
+        typer.echo(f"mcp-federation {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Federate MCP tool servers across organisations over NATS."""
+
+
+@app.command()
+def up(
+    demo: Annotated[bool, typer.Option("--demo", help="Run three organisations with real servers.")] = False,
+    config: Config = None,
+    host: Host = None,
+    port: Port = None,
+    state_dir: StateFolder = None,
+    token: Token = None,
+    log_level: LogLevel = None,
+) -> None:
+    """Run a whole mesh on this machine: nats-server, governance, metrics, a node and the edge."""
+    from mcp_federation.cli.processes import run_up
+
+    raise typer.Exit(
+        run_up(
+            demo=demo,
+            config=config,
+            host=host,
+            port=port,
+            state_dir=state_dir,
+            token=token,
+            log_level=log_level,
+        )
+    )
+
+
+@app.command()
+def node(
+    name: Annotated[str | None, typer.Option(help="The node's name: a lower-case DNS label.")] = None,
+    config: Config = None,
+    toolbox: Toolboxes = None,
+    nats: NatsUrl = None,
+    trust: Trust = None,
+    state_dir: StateFolder = None,
+    log_level: LogLevel = None,
+) -> None:
+    """Run one organisation's node: its MCP servers and Python toolboxes."""
+    _run(
+        "node",
+        node=name,
+        config=config,
+        toolboxes=_words(toolbox),
+        nats_url=nats,
+        trusted_keys=_words(trust),
+        state_dir=state_dir,
+        log_level=log_level,
+    )
+
+
+@app.command()
+def governance(nats: NatsUrl = None, state_dir: StateFolder = None, log_level: LogLevel = None) -> None:
+    """Run a governance worker: it judges registrations and signs approvals."""
+    _run("governance", nats_url=nats, state_dir=state_dir, log_level=log_level)
+
+
+@app.command()
+def metrics(nats: NatsUrl = None, state_dir: StateFolder = None, log_level: LogLevel = None) -> None:
+    """Run a metrics worker: it aggregates anonymised execution records."""
+    _run("metrics", nats_url=nats, state_dir=state_dir, log_level=log_level)
+
+
+@app.command()
+def edge(
+    host: Host = None,
+    port: Port = None,
+    token: Token = None,
+    home: Annotated[
+        str | None, typer.Option("--node", help="The node whose tools a plain name prefers.", metavar="NAME")
+    ] = None,
+    nats: NatsUrl = None,
+    trust: Trust = None,
+    state_dir: StateFolder = None,
+    log_level: LogLevel = None,
+) -> None:
+    """Run an edge: the REST API of the federation."""
+    _run(
+        "edge",
+        host=host,
+        port=port,
+        token=token,
+        node=home,
+        nats_url=nats,
+        trusted_keys=_words(trust),
+        state_dir=state_dir,
+        log_level=log_level,
+    )
+
+
+@app.command()
+def discover(
+    query: Annotated[str, typer.Argument(help="Words that the name or description must have.")] = "",
+    as_json: AsJson = False,
+    nats: NatsUrl = None,
+    trust: Trust = None,
+    state_dir: StateFolder = None,
+) -> None:
+    """List the tools of the mesh."""
+    from mcp_federation.cli.discover import run_discover
+
+    raise typer.Exit(
+        run_discover(query, as_json, nats_url=nats, trusted_keys=_words(trust), state_dir=state_dir)
+    )
+
+
+@app.command()
+def call(
+    name: Annotated[str, typer.Argument(help="A tool: name, or name@node.")],
+    pairs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Arguments; a value is JSON where it parses as JSON."),
+    ] = None,
+    args: Annotated[
+        str, typer.Option("--args", help="All arguments as one JSON object.", metavar="JSON")
+    ] = "{}",
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.", min=0.001)] = 30.0,
+    as_json: AsJson = False,
+    nats: NatsUrl = None,
+    trust: Trust = None,
+    state_dir: StateFolder = None,
+) -> None:
+    """Execute a tool and print its result."""
+    from mcp_federation.cli.arguments import parse_arguments
+    from mcp_federation.cli.call import run_call
+
+    try:
+        arguments = parse_arguments(args, pairs or [])
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    raise typer.Exit(
+        run_call(
+            name,
+            arguments,
+            timeout,
+            as_json,
+            nats_url=nats,
+            trusted_keys=_words(trust),
+            state_dir=state_dir,
+        )
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run a command, and exit with its code: 0, 1 on an error (one line on stderr), 2 on wrong usage."""
+    try:
+        app(args=argv, prog_name="mcp-federation")
+    except FederationError as error:
+        typer.echo(f"mcp-federation: {error.message}", err=True)
+        sys.exit(1)
+
+
+def _run(kind: str, **overrides: Any) -> None:
+    from mcp_federation.cli.processes import run_service
+
+    raise typer.Exit(run_service(kind, **overrides))
+
+
+def _words(values: list[str] | None) -> tuple[str, ...] | None:
+    return tuple(values) if values else None
