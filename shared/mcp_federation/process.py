@@ -24,6 +24,8 @@ Main = Callable[[asyncio.Event], Awaitable[None]]
 BUS_PATIENCE = 30.0
 """Seconds that a process waits at its start for a NATS server, which may be starting beside it."""
 
+BUS_RETRY_PAUSE = 0.5
+
 
 def run_process(main: Main) -> int:
     """Run `main` until it ends or SIGTERM or SIGINT sets the event that it is given; the exit code.
@@ -64,6 +66,8 @@ async def connected(settings: Settings, name: str) -> AsyncIterator[NatsBus]:
             if loop.time() >= deadline:
                 raise
             log.warn("bus_awaited", reason=error.message)
+            # A refusal comes at once, unlike a server that is not there.
+            await asyncio.sleep(BUS_RETRY_PAUSE)
     alive = (
         asyncio.create_task(_show_liveness(bus, settings.liveness_file)) if settings.liveness_file else None
     )
