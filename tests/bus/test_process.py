@@ -1,0 +1,73 @@
+"""How a process begins and ends: it waits for its server, drains on a signal, and says why it failed."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from mcp_federation import process
+from mcp_federation.errors import BusUnavailable, InvalidRequest
+from mcp_federation.process import connected, run_process
+from mcp_federation.settings import load_settings
+from tests.support.nats_server import NatsServer, eventually
+
+pytestmark = pytest.mark.bus
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_asks_it_to_stop(number: signal.Signals) -> None:
+    drained = False
+
+    async def main(stop: asyncio.Event) -> None:
+        nonlocal drained
+        os.kill(os.getpid(), number)
+        await asyncio.wait_for(stop.wait(), 5)
+        drained = True
+
+    assert run_process(main) == 0
+    assert drained
+
+
+def test_an_error_ends_it_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    async def main(_: asyncio.Event) -> None:
+        raise InvalidRequest("the file says nothing")
+
+    assert run_process(main) == 1
+    assert capsys.readouterr().err == "mcp-federation: the file says nothing\n"
+
+
+async def test_it_waits_for_a_server_that_starts_after_it(own_nats_server: NatsServer) -> None:
+    own_nats_server.stop()
+    settings = load_settings(nats_url=own_nats_server.url)
+    asyncio.get_running_loop().call_later(0.2, own_nats_server.start)
+    async with connected(settings, "a test") as bus:
+        assert bus.connected
+    assert not bus.connected
+
+
+async def test_it_waits_no_longer_than_it_was_told(
+    own_nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_nats_server.stop()
+    monkeypatch.setattr(process, "BUS_PATIENCE", 0.1)
+    with pytest.raises(BusUnavailable):
+        async with connected(load_settings(nats_url=f"{own_nats_server.url}x"), "a test"):
+            pytest.fail("there is nothing to connect to")
+
+
+async def test_it_shows_that_it_lives_while_the_bus_is_there(
+    own_nats_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "LIVENESS_INTERVAL", 0.02)
+    alive = tmp_path / "alive"
+    settings = load_settings(nats_url=own_nats_server.url, liveness_file=alive)
+    async with connected(settings, "a test") as bus:
+        await eventually(alive.exists)
+        own_nats_server.kill()
+        await eventually(lambda: not bus.connected)
+        alive.unlink()
+        own_nats_server.start()
+        await eventually(lambda: bus.connected)
+        await eventually(alive.exists)
