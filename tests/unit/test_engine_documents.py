@@ -125,6 +125,7 @@ def test_the_base_name_is_without_the_node(name: str, base: str) -> None:
         ("unzip", "Unpack an archive into a folder", MCPCategory.DATA_PROCESSING),
         ("send_email", "Send a message to somebody", MCPCategory.COMMUNICATION),
         ("git_commit", "Record changes to the repository", MCPCategory.DEVELOPMENT),
+        ("git", "Data and files.", MCPCategory.DEVELOPMENT),
         ("qwerty", "asdf", MCPCategory.DATA_PROCESSING),
         ("", "", MCPCategory.DATA_PROCESSING),
     ],

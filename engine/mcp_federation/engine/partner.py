@@ -9,7 +9,6 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 from yarl import URL
 
-from mcp_federation.contract.names import check_local_name
 from mcp_federation.engine.http import bearer, exchange
 from mcp_federation.engine.pareto import Performance
 from mcp_federation.engine.sync import run_in_thread
@@ -54,9 +53,9 @@ _BY_STATUS: Mapping[int, type[FederationError]] = {
 
 
 class PartnerEntry(Struct, frozen=True):
-    """One tool of a partner's `/discover`; only the name must be there."""
+    """One tool of a partner's `/discover`; only the name must be there, and may be a federated one."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=256)]
+    name: Annotated[str, Meta(min_length=1, max_length=320)]
     description: Annotated[str, Meta(max_length=100_000)] = ""
     version: Annotated[str, Meta(max_length=256)] = "0.0.0"
     title: Annotated[str, Meta(max_length=1_000)] | None = None
@@ -105,10 +104,10 @@ def valid_entries(items: Sequence[Raw], peer: str) -> list[tuple[PartnerEntry, R
     for item in items[:MAX_ENTRIES]:
         try:
             entry = msgspec.json.decode(item, type=PartnerEntry)
-            check_local_name(entry.name)
-        except (msgspec.DecodeError, InvalidRequest, RecursionError):
+        except (msgspec.DecodeError, RecursionError):
             refused += 1
             continue
+        # Not printable: control and invisible characters, and lone surrogates.
         if entry.name in entries or not entry.name.isprintable():
             refused += 1
         else:
