@@ -8,11 +8,13 @@ not: arguments, results, messages, callers, times, and the order in which things
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from secrets import SystemRandom
 
+from mcp_federation.bus.handling import stop_task
 from mcp_federation.bus.protocol import Bus
 from mcp_federation.contract.messages import Record, RecordBatch, decode, encode
-from mcp_federation.contract.names import check_local_name
+from mcp_federation.contract.names import check_local_name, check_node_name
 from mcp_federation.contract.subjects import METRICS
 from mcp_federation.errors import BusUnavailable, FederationError, InvalidRequest
 from mcp_federation.logs import get_logger
@@ -24,6 +26,8 @@ OTHER_KIND = "other"
 
 KINDS = frozenset(kind.code for kind in FederationError.__subclasses__())
 MAX_BATCH = 1000
+"""The most records that a `RecordBatch` may have."""
+
 STOP_DEADLINE = 5.0
 
 _DIGITS = 3
@@ -41,6 +45,7 @@ def anonymous(record: Record) -> Record:
     Raises:
         InvalidRequest: a name or a number is none that a record may have.
     """
+    check_node_name(record.node)
     check_local_name(record.tool)
     latency = round(float(f"{record.latency_ms:.{_DIGITS}g}"), _FINEST_MS)
     kind = None if record.success else record.error_kind if record.error_kind in KINDS else OTHER_KIND
@@ -58,9 +63,9 @@ def anonymous(record: Record) -> Record:
 class RecordPublisher:
     """Gathers the records of one process and stores them in batches on `METRICS.of(node)`.
 
-    A batch leaves every `interval` seconds, or as soon as `max_batch` records wait, and is sent again
-    in the next round when the bus is unavailable: at least once. Beyond `max_pending` records the
-    oldest are dropped.
+    A batch leaves every `interval` seconds, or as soon as `max_batch` records wait. While the bus is
+    unavailable they wait for a later round; beyond `max_pending` the oldest are dropped. A batch whose
+    acknowledgement was lost is sent again: at least once.
     """
 
     def __init__(
@@ -76,8 +81,8 @@ class RecordPublisher:
         self._interval = interval
         self._max_pending = max_pending
         self._pending: deque[Record] = deque()
-        self._due = asyncio.Event()
-        self._stopping = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._stopping = False
         self._interrupted = False
         self._overflowing = False
         self._task: asyncio.Task[None] | None = None
@@ -88,84 +93,75 @@ class RecordPublisher:
         return len(self._pending)
 
     def add(self, record: Record) -> None:
-        """Take a record; it leaves with one of the next batches. Never blocks, never raises."""
+        """Take a record, on the event loop's thread; it leaves with one of the next batches."""
         self._pending.append(record)
         self._drop_oldest()
-        if len(self._pending) >= self._max_batch:
-            self._due.set()
+        # While the bus is away a full batch is no reason to try again before the interval is over.
+        if len(self._pending) >= self._max_batch and not self._interrupted:
+            self._wake.set()
 
     async def start(self) -> None:
         """Begin to publish, in a task that `stop` ends."""
         if self._task is None:
-            self._stopping.clear()
+            self._stopping = False
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self, deadline: float = STOP_DEADLINE) -> None:
-        """Publish what is left, in at most `deadline` seconds; what then is left is lost and logged."""
+        """Publish what is left, in at most `deadline` seconds; what is left then is lost, and logged."""
         if self._task is None:
             return
-        self._stopping.set()
         task, self._task = self._task, None
-        _, late = await asyncio.wait({task}, timeout=deadline)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        self._stopping = True
+        self._wake.set()
+        await asyncio.wait({task}, timeout=deadline)
+        await stop_task(task)
         if self._pending:
-            log.warn("records_lost", records=len(self._pending), deadline_passed=bool(late))
+            log.warn("records_lost", message="not published before the end", records=len(self._pending))
             self.dropped += len(self._pending)
             self._pending.clear()
 
     async def _run(self) -> None:
-        while not self._stopping.is_set():
-            # After a failure a full interval passes: a full batch would else try again at once.
-            await self._wait(self._stopping if self._interrupted else self._due)
-            self._due.clear()
-            await self._publish_pending()
+        while not self._stopping:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._interval):
+                    await self._wake.wait()
+            self._wake.clear()
+            await self._publish()
+        await self._publish()
 
-    async def _wait(self, event: asyncio.Event) -> None:
-        """Wait for the event or for stopping, at most one interval."""
-        waits = [asyncio.ensure_future(each.wait()) for each in {event, self._stopping}]
-        try:
-            await asyncio.wait(waits, timeout=self._interval, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-
-    async def _publish_pending(self) -> None:
+    async def _publish(self) -> None:
+        """One round: send all that waits; keep what the bus does not take now."""
         leaving = self._leaving()
         try:
             while leaving:
                 size = self._fitting(leaving)
-                batch = leaving[-size:]
-                await self._bus.store(self._subject, encode(RecordBatch(records=tuple(batch))))
+                await self._send(leaving[-size:])
                 del leaving[-size:]
-                self.published += size
-                self._resumed()
         except BusUnavailable as error:
-            self._interrupt(error)
-        except FederationError as error:
-            # The bus will never take this batch: keeping it would hold up all that follow.
-            del leaving[-size:]
-            self.dropped += size
-            log.warn("records_refused", records=size, code=error.code, reason=error.message)
+            if not self._interrupted:
+                log.warn("records_kept", message="the bus is away: records wait", reason=error.message)
+            self._interrupted = True
         finally:
             self._pending.extendleft(leaving)
             self._drop_oldest()
 
     def _leaving(self) -> list[Record]:
         """All that waits, as it may leave, in an order that tells nothing."""
-        leaving = []
+        leaving, refused = [], ""
         for record in self._pending:
             try:
                 leaving.append(anonymous(record))
-            except (InvalidRequest, OverflowError) as error:
+            except InvalidRequest as error:
                 self.dropped += 1
-                log.warn("record_refused", reason=str(error))
+                refused = error.message
         self._pending.clear()
+        if refused:
+            log.warn("records_refused", message="records without a valid name or number", reason=refused)
         _shuffle(leaving)
         return leaving
 
     def _fitting(self, records: list[Record]) -> int:
-        """How many of the last records fit into one message; at least one."""
+        """How many of the last records go into one message; at least one."""
         room = self._bus.max_payload - _HEADROOM - _ENVELOPE
         for count, record in enumerate(reversed(records[-self._max_batch :])):
             room -= len(encode(record)) + 1
@@ -173,22 +169,23 @@ class RecordPublisher:
                 return max(1, count)
         return min(len(records), self._max_batch)
 
+    async def _send(self, batch: list[Record]) -> None:
+        try:
+            await self._bus.store(self._subject, encode(RecordBatch(records=tuple(batch))))
+        except BusUnavailable:
+            raise
+        except FederationError as error:
+            # The bus will never take it: kept, it would hold up all that follow.
+            self.dropped += len(batch)
+            log.warn("batch_refused", records=len(batch), code=error.code, reason=error.message)
+            return
+        self.published += len(batch)
+        self._interrupted = self._overflowing = False
+
     def _drop_oldest(self) -> None:
         while len(self._pending) > self._max_pending:
             self._pending.popleft()
             self.dropped += 1
             if not self._overflowing:
-                self._overflowing = True
-                log.warn(
-                    "records_dropped", message="too many records wait: the oldest go", node=self._subject
-                )
-
-    def _interrupt(self, error: FederationError) -> None:
-        if not self._interrupted:
-            log.warn("records_kept", message="the bus is unavailable: records wait", reason=error.message)
-        self._interrupted = True
-
-    def _resumed(self) -> None:
-        if self._overflowing:
-            log.warn("records_resumed", dropped=self.dropped)
-        self._interrupted = self._overflowing = False
+                log.warn("records_dropped", message="too many records wait: the oldest go")
+            self._overflowing = True

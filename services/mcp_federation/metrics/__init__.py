@@ -1,0 +1,1 @@
+"""The metrics service: anonymised records in, performance per tool out."""

@@ -1,0 +1,210 @@
+"""An aggregate of one tool: folding, merging, and the message."""
+
+from bisect import bisect_left, bisect_right
+from functools import reduce
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from mcp_federation.contract.messages import Performance, Record, decode, encode
+from mcp_federation.errors import InvalidRequest
+from mcp_federation.metrics.aggregate import MAX_COST, MAX_COUNT, MAX_ERROR_KINDS, QUANTILES, Aggregate
+from mcp_federation.metrics.sketch import MAX_LATENCY_MS
+
+RANK_ERROR = 0.03
+"""Twice the rank error that the sketch promises for 99 % of its answers."""
+
+records = st.builds(
+    Record,
+    node=st.just("acme"),
+    tool=st.just("add"),
+    success=st.booleans(),
+    latency_ms=st.floats(min_value=0, max_value=1e6),
+    cost=st.floats(min_value=0, max_value=100),
+    error_kind=st.sampled_from(["tool_failed", "deadline_exceeded", "no code!", None]),
+)
+performances = st.builds(
+    Performance,
+    node=st.just("acme"),
+    tool=st.just("add"),
+    count=st.integers(0, 2**70),
+    successes=st.integers(0, 2**70),
+    errors=st.dictionaries(st.text(), st.integers(0, 2**70), max_size=5),
+    latency_p50=st.none() | st.floats(min_value=0, allow_infinity=False),
+    latency_sketch=st.none() | st.binary(),
+    cost_total=st.floats(min_value=0, allow_infinity=False),
+)
+
+
+def folded(these: list[Record]) -> Aggregate:
+    aggregate = Aggregate()
+    for record in these:
+        aggregate.add(record)
+    return aggregate
+
+
+def merged(*parts: Aggregate) -> Aggregate:
+    whole = Aggregate()
+    for part in parts:
+        whole.merge(part)
+    return whole
+
+
+def success(latency: float) -> Record:
+    return Record(node="acme", tool="add", success=True, latency_ms=latency)
+
+
+def failure(kind: str | None, cost: float = 0.0) -> Record:
+    return Record(node="acme", tool="add", success=False, latency_ms=1, cost=cost, error_kind=kind)
+
+
+def assert_alike(one: Aggregate, other: Aggregate) -> None:
+    assert (one.count, one.successes, one.errors) == (other.count, other.successes, other.errors)
+    assert one.cost_total == pytest.approx(other.cost_total)
+    assert one.latencies.n == other.latencies.n
+
+
+def assert_close(aggregate: Aggregate, latencies: list[float]) -> None:
+    """Every published quantile stands about where it should among the latencies themselves."""
+    ordered = sorted(latencies)
+    message = aggregate.performance("acme", "add")
+    published = (message.latency_p50, message.latency_p90, message.latency_p99)
+    for rank, value in zip(QUANTILES, published, strict=True):
+        assert value is not None
+        low, high = bisect_left(ordered, value), bisect_right(ordered, value)
+        slack = RANK_ERROR * len(ordered) + 1
+        assert low - slack <= rank * len(ordered) <= high + slack
+
+
+@given(st.lists(records))
+def test_folding_counts_what_happened(these: list[Record]) -> None:
+    aggregate = folded(these)
+    assert aggregate.count == len(these)
+    assert aggregate.successes == sum(record.success for record in these)
+    assert aggregate.errors.total() == aggregate.count - aggregate.successes
+    assert aggregate.cost_total == pytest.approx(sum(record.cost for record in these))
+    assert set(aggregate.errors) <= {"tool_failed", "deadline_exceeded", "other"}
+
+
+@given(st.lists(records), st.lists(records), st.lists(records))
+def test_merging_gives_the_same_in_any_order_and_grouping(
+    a: list[Record], b: list[Record], c: list[Record]
+) -> None:
+    straight = merged(folded(a), folded(b), folded(c))
+    assert_alike(straight, merged(folded(c), folded(a), folded(b)))
+    assert_alike(straight, merged(folded(a), merged(folded(b), folded(c))))
+    assert_alike(straight, folded([*a, *b, *c]))
+    if latencies := [record.latency_ms for record in (*a, *b, *c) if record.success]:
+        assert_close(straight, latencies)
+
+
+@pytest.mark.parametrize("parts", [1, 7, 100])
+def test_quantiles_of_many_merged_parts_are_close_to_the_true_ones(parts: int) -> None:
+    latencies = [float(number * 7919 % 20_011) for number in range(20_000)]
+    shares = [folded([success(value) for value in latencies[part::parts]]) for part in range(parts)]
+    assert_close(merged(*shares), latencies)
+    paired = reduce(lambda left, right: merged(right, left), shares)
+    assert_close(paired, latencies)
+
+
+@given(st.lists(records))
+def test_an_aggregate_survives_its_message(these: list[Record]) -> None:
+    message = folded(these).performance("acme", "add")
+    back = Aggregate.of(decode(encode(message), Performance))
+    assert not back.sketch_refused
+    assert back.performance("acme", "add") == message
+
+
+@given(st.lists(records, min_size=1))
+def test_quantiles_rise_and_lie_between_the_fastest_and_the_slowest(these: list[Record]) -> None:
+    message = folded(these).performance("acme", "add")
+    latencies = [record.latency_ms for record in these if record.success]
+    if not latencies:
+        assert (message.latency_p50, message.latency_p90, message.latency_p99) == (None, None, None)
+        assert message.latency_sketch is None
+        return
+    assert message.latency_p50 is not None
+    assert message.latency_p90 is not None
+    assert message.latency_p99 is not None
+    assert min(latencies) <= message.latency_p50 <= message.latency_p90
+    assert message.latency_p90 <= message.latency_p99 <= max(latencies)
+
+
+def test_the_latency_of_a_failure_says_nothing_of_the_tools_speed() -> None:
+    aggregate = folded([success(10), failure("tool_failed")])
+    assert aggregate.performance("acme", "add").latency_p99 == 10
+
+
+def test_what_is_beyond_reason_counts_as_the_bound() -> None:
+    slow = Record(node="acme", tool="add", success=True, latency_ms=1e300, cost=1.7e308)
+    aggregate = folded([slow, slow])
+    assert aggregate.latencies.get_max_value() == MAX_LATENCY_MS
+    assert aggregate.cost_total == 2 * MAX_COST
+    assert decode(encode(aggregate.performance("acme", "add")), Performance).count == 2
+
+
+def test_the_rarest_kinds_of_error_beyond_the_bound_become_other() -> None:
+    often = [failure(f"kind_{number}") for number in range(MAX_ERROR_KINDS - 1)] * 2
+    rare = [failure(f"rare_{number}") for number in range(50)]
+    aggregate = folded([*often, *rare, failure("two words"), failure(None)])
+    assert len(aggregate.errors) == MAX_ERROR_KINDS
+    assert aggregate.errors["kind_7"] == 2
+    assert aggregate.errors["other"] == 52
+
+
+def test_two_aggregates_with_different_kinds_stay_within_the_bound_and_lose_no_failure() -> None:
+    one, other = (folded([failure(f"{side}_{number}") for number in range(MAX_ERROR_KINDS)]) for side in "ab")
+    both = merged(one, other)
+    assert len(both.errors) == MAX_ERROR_KINDS
+    assert both.errors.total() == both.count == 2 * MAX_ERROR_KINDS
+
+
+@pytest.mark.parametrize("sketch", [b"", b"garbage", bytes(16), b"\xff" * 4000])
+def test_a_sketch_that_is_none_is_left_out_and_the_counts_stay(sketch: bytes) -> None:
+    message = Performance(node="acme", tool="add", count=5, successes=5, latency_sketch=sketch)
+    aggregate = Aggregate.of(message)
+    assert aggregate.sketch_refused
+    assert aggregate.count == 5
+    aggregate.add(success(7))
+    assert aggregate.performance("acme", "add").latency_p50 == 7
+
+
+def test_a_sketch_of_more_executions_than_succeeded_is_left_out() -> None:
+    big = folded([success(1)] * 9).performance("acme", "add")
+    assert big.latency_sketch is not None
+    aggregate = Aggregate.of(
+        Performance(node="acme", tool="add", count=8, successes=8, latency_sketch=big.latency_sketch)
+    )
+    assert aggregate.sketch_refused
+    assert aggregate.latencies.is_empty()
+
+
+@pytest.mark.parametrize(
+    "contradiction",
+    [
+        {"count": 1, "successes": 2},
+        {"count": 2, "successes": 1},
+        {"count": 2, "successes": 2, "errors": {"tool_failed": 1}},
+        {"count": MAX_COUNT + 1, "successes": MAX_COUNT + 1},
+        {"count": 1, "successes": 1, "cost_total": 1e300},
+    ],
+)
+def test_a_performance_that_contradicts_itself_is_refused(contradiction: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest):
+        Aggregate.of(Performance(node="acme", tool="add", **contradiction))
+
+
+@given(performances, st.lists(records, max_size=5))
+@example(Performance(node="acme", tool="add", count=MAX_COUNT, successes=MAX_COUNT), [success(1.0)])
+def test_no_performance_from_outside_breaks_what_we_publish(
+    message: Performance, these: list[Record]
+) -> None:
+    try:
+        aggregate = Aggregate.of(message)
+    except InvalidRequest:
+        return
+    aggregate.merge(folded(these))
+    published = aggregate.performance("acme", "add")
+    assert decode(encode(published), Performance) == published
