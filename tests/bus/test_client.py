@@ -1,0 +1,217 @@
+"""The client: finds the tool that a name means, calls it, and goes on to the next while nothing ran."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import pytest
+
+from mcp_federation.bus.protocol import Bus, Delivery, Reply
+from mcp_federation.catalog.replica import CatalogReplica
+from mcp_federation.client import FederationClient, new_request_id
+from mcp_federation.contract.mcp import CallResult, decode_params
+from mcp_federation.contract.messages import Cancel, decode, encode
+from mcp_federation.contract.subjects import CANCEL, CATALOG_STREAM, EXECUTE, Header
+from mcp_federation.errors import (
+    DeadlineExceeded,
+    InvalidArguments,
+    InvalidRequest,
+    NodeUnavailable,
+    NotExecutable,
+    Overloaded,
+    ToolFailed,
+    ToolNotFound,
+)
+from mcp_federation.trust.approvals import ApprovalVerifier
+from tests.conftest import Connect
+from tests.support.publishing import Publisher
+
+NODES = ("acme", "globex")
+
+
+class Mesh:
+    """Two nodes that publish tools and answer calls as a test tells them to."""
+
+    def __init__(self, bus: Bus, client: FederationClient, publishers: dict[str, Publisher]) -> None:
+        self.bus = bus
+        self.client = client
+        self.publishers = publishers
+        self.calls: list[Delivery] = []
+
+    async def publish(self, node: str, name: str, **fields: object) -> None:
+        await self.publishers[node].publish(name, **fields)
+        found = await self.client.catalog.wait_until(
+            lambda: self.client.catalog.state.get(node, name) is not None, 10
+        )
+        assert found
+
+    async def serve(self, node: str, result: CallResult | Exception | None = None) -> None:
+        async def respond(delivery: Delivery) -> Reply:
+            self.calls.append(delivery)
+            if isinstance(result, Exception):
+                raise result
+            text = CallResult(content=[{"type": "text", "text": f"from {node}"}])
+            return Reply(encode(result or text))
+
+        await self.bus.respond(EXECUTE.every(node), respond)
+        await self.bus.flush()
+
+
+@pytest.fixture
+async def mesh(connect: Connect) -> AsyncIterator[Mesh]:
+    bus = await connect()
+    await bus.ensure_stream(CATALOG_STREAM)
+    publishers = {node: Publisher(bus, node) for node in NODES}
+    verifier = ApprovalVerifier([publisher.approver.public for publisher in publishers.values()])
+    catalog = CatalogReplica(await connect(), verifier)
+    await catalog.start()
+    yield Mesh(bus, FederationClient(await connect(), catalog, home="acme"), publishers)
+    await catalog.stop()
+
+
+async def test_a_federated_name_reaches_that_node_s_tool(mesh: Mesh) -> None:
+    for node in NODES:
+        await mesh.publish(node, "echo")
+        await mesh.serve(node)
+    result = await mesh.client.execute("echo@globex", {"text": "hé"}, timeout=5)
+    assert result.value == "from globex"
+    (call,) = mesh.calls
+    assert decode_params(call.payload).arguments == {"text": "hé"}
+    assert 0 < int(call.headers[Header.TIMEOUT_MS]) <= 5000
+    assert UUID(call.headers[Header.REQUEST_ID]).version == 7
+
+
+async def test_a_plain_name_prefers_the_home_node_and_an_available_one_before_it(mesh: Mesh) -> None:
+    for node in NODES:
+        await mesh.publish(node, "echo")
+        await mesh.serve(node)
+    assert (await mesh.client.execute("echo")).value == "from acme"
+    mesh.client.catalog.note_unavailable("acme")
+    assert (await mesh.client.execute("echo")).value == "from globex"
+    assert [tool.node for tool in mesh.client.candidates("echo")] == ["globex", "acme"]
+
+
+@pytest.mark.parametrize("refusal", [None, Overloaded("full")])
+async def test_a_plain_name_goes_on_to_the_next_provider_while_nothing_ran(
+    mesh: Mesh, refusal: Exception | None
+) -> None:
+    for node in NODES:
+        await mesh.publish(node, "echo")
+    if refusal is not None:
+        await mesh.serve("acme", refusal)
+    await mesh.serve("globex")
+    assert (await mesh.client.execute("echo")).value == "from globex"
+
+
+async def test_it_does_not_go_on_when_the_tool_may_have_run(mesh: Mesh) -> None:
+    for node in NODES:
+        await mesh.publish(node, "echo")
+    await mesh.serve("acme", DeadlineExceeded("late"))
+    await mesh.serve("globex")
+    with pytest.raises(DeadlineExceeded):
+        await mesh.client.execute("echo")
+    assert len(mesh.calls) == 1
+
+
+async def test_a_node_that_is_gone_is_said_at_once_and_marked(mesh: Mesh) -> None:
+    await mesh.publish("globex", "echo")
+    with pytest.raises(NodeUnavailable, match="globex"):
+        await mesh.client.execute("echo@globex", timeout=30)
+    assert not mesh.client.catalog.state.is_available("globex")
+
+
+async def test_unknown_and_described_only_tools_are_clear_errors(mesh: Mesh) -> None:
+    await mesh.publish("acme", "leaflet", execute_subject=None)
+    with pytest.raises(NotExecutable):
+        await mesh.client.execute("leaflet")
+    for name in ("nothing", "nothing@acme", "echo@nowhere", "@", ""):
+        with pytest.raises(ToolNotFound):
+            await mesh.client.execute(name)
+
+
+async def test_errors_of_the_node_arrive_with_their_details(mesh: Mesh) -> None:
+    await mesh.publish("acme", "echo")
+    await mesh.serve("acme", InvalidArguments("no", {"problems": [{"where": "/text"}]}))
+    with pytest.raises(InvalidArguments) as error:
+        await mesh.client.execute("echo")
+    assert error.value.details == {"problems": [{"where": "/text"}]}
+
+
+async def test_a_tool_s_own_error_is_told_apart(mesh: Mesh) -> None:
+    await mesh.publish("acme", "echo")
+    await mesh.serve("acme", CallResult(content=[{"type": "text", "text": "out of paper"}], is_error=True))
+    with pytest.raises(ToolFailed, match="out of paper"):
+        await mesh.client.execute("echo")
+
+
+async def test_an_answer_that_is_no_result_is_refused(mesh: Mesh) -> None:
+    await mesh.publish("acme", "echo")
+
+    async def nonsense(_: Delivery) -> Reply:
+        return Reply(b"[]")
+
+    await mesh.bus.respond(EXECUTE.every("acme"), nonsense)
+    await mesh.bus.flush()
+    with pytest.raises(InvalidRequest):
+        await mesh.client.execute("echo")
+
+
+async def test_cancelling_a_call_tells_the_node(mesh: Mesh) -> None:
+    await mesh.publish("acme", "echo")
+    entered: asyncio.Queue[str] = asyncio.Queue()
+    cancelled: asyncio.Queue[str] = asyncio.Queue()
+
+    async def slow(delivery: Delivery) -> None:
+        entered.put_nowait(delivery.headers[Header.REQUEST_ID])
+
+    async def on_cancel(delivery: Delivery) -> None:
+        cancelled.put_nowait(decode(delivery.payload, Cancel).request_id)
+
+    await mesh.bus.respond(EXECUTE.every("acme"), slow)
+    await mesh.bus.subscribe(CANCEL.of("acme"), on_cancel)
+    await mesh.bus.flush()
+    call = asyncio.create_task(mesh.client.execute("echo"))
+    async with asyncio.timeout(10):
+        request_id = await entered.get()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert await cancelled.get() == request_id
+
+
+async def test_the_caller_s_own_deadline_holds_when_the_node_says_nothing(mesh: Mesh) -> None:
+    await mesh.publish("acme", "echo")
+
+    async def silent(_: Delivery) -> None:
+        return None
+
+    await mesh.bus.respond(EXECUTE.every("acme"), silent)
+    await mesh.bus.flush()
+    with pytest.raises(DeadlineExceeded):
+        await mesh.client.execute("echo", timeout=0.05)
+
+
+async def test_discover_lists_every_tool_by_federated_name(mesh: Mesh) -> None:
+    await mesh.publish("globex", "b")
+    await mesh.publish("acme", "a")
+    assert [tool.federated_name for tool in mesh.client.discover()] == ["a@acme", "b@globex"]
+
+
+def test_request_ids_are_ordered_by_time() -> None:
+    ids = [new_request_id() for _ in range(100)]
+    assert len(set(ids)) == 100
+    assert [value[:13] for value in ids] == sorted(value[:13] for value in ids)
+    assert {(UUID(value).version, UUID(value).variant) for value in ids} == {(7, "specified in RFC 4122")}
+
+
+def test_the_value_of_a_result_is_what_a_plain_caller_wants() -> None:
+    text = {"type": "text", "text": "a"}
+    image = {"type": "image", "data": "…"}
+    assert CallResult(content=[text, {"type": "text", "text": "b"}]).value == "a\nb"
+    assert CallResult(content=[text], structured_content={"result": [1]}).value == [1]
+    assert CallResult(content=[text], structured_content={"result": 1, "unit": "m"}).value == {
+        "result": 1,
+        "unit": "m",
+    }
+    assert CallResult(content=[text, image]).value == [text, image]
+    assert CallResult().value == ""
