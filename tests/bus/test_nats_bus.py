@@ -422,3 +422,16 @@ async def test_an_answer_that_comes_too_late_disturbs_nobody(bus: NatsBus) -> No
         await bus.request("slow", b"slow", timeout=0.05)
     gate.set()
     assert (await bus.request("slow", b"next", timeout=5)).payload == b"next"
+
+
+async def test_after_a_flush_others_reach_what_was_subscribed_before_it(
+    own_nats_server: NatsServer, bus: NatsBus
+) -> None:
+    async def echo(delivery: Delivery) -> Reply:
+        return Reply(delivery.payload)
+
+    async with await NatsBus.connect(own_nats_server.url) as other:
+        for number in range(200):
+            await bus.respond(f"echo.{number}", echo)
+            await bus.flush()
+            await other.request(f"echo.{number}", b"", timeout=5)

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from math import ceil
 from typing import Self
 
 import msgspec
@@ -251,7 +252,10 @@ class NatsBus:
     async def flush(self, timeout: float = 5.0) -> None:
         """Wait until everything published so far has reached the server."""
         try:
-            await self._nc.flush(timeout=max(1, int(timeout)))
+            async with asyncio.timeout(timeout):
+                # Twice, as nats-py's PING overtakes what its flusher has not written yet.
+                for _ in range(2):
+                    await self._nc.flush(timeout=max(1, ceil(timeout)))
         except (nats.errors.Error, TimeoutError) as error:
             raise BusUnavailable("the NATS server does not answer") from error
 
