@@ -14,6 +14,7 @@ from nats.js.api import StreamConfig
 from mcp_federation.bus import nats_streams
 from mcp_federation.bus.nats import NatsBus
 from mcp_federation.bus.protocol import Delivery, Reply, Stored
+from mcp_federation.contract.messages import ErrorReply, decode
 from mcp_federation.contract.subjects import StreamSpec, Template
 from mcp_federation.errors import BusUnavailable, DeadlineExceeded, PayloadTooLarge
 from tests.support.nats_server import NatsServer, eventually, temporary_folder
@@ -435,3 +436,34 @@ async def test_after_a_flush_others_reach_what_was_subscribed_before_it(
             await bus.respond(f"echo.{number}", echo)
             await bus.flush()
             await other.request(f"echo.{number}", b"", timeout=5)
+
+
+async def test_a_stalled_consumer_is_told_to_go_on(bus: NatsBus, raw: Client) -> None:
+    await bus.ensure_stream(DIARY)
+    follower = await bus.follow(DIARY, Pages())
+    await follower.caught_up(10)
+    (consumer,) = await raw.jetstream().consumers_info(DIARY.name)
+    assert consumer.config.deliver_subject
+    resumed = await raw.subscribe("resume", max_msgs=1)
+    await raw.publish(
+        consumer.config.deliver_subject, headers={"Status": "100", "Nats-Consumer-Stalled": "resume"}
+    )
+    assert (await resumed.next_msg(timeout=5)).data == b""
+
+
+async def test_a_full_responder_drops_what_waits_for_no_answer(bus: NatsBus) -> None:
+    entered, gate = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: Delivery) -> Reply:
+        entered.set()
+        await gate.wait()
+        return Reply(b"done")
+
+    await bus.respond("slow", slow, limit=1)
+    call = asyncio.create_task(bus.request("slow", b"", timeout=10))
+    await asyncio.wait_for(entered.wait(), 5)
+    await bus.publish("slow", b"nobody waits for this")
+    refused = await bus.request("slow", b"", timeout=5)
+    assert decode(refused.payload, ErrorReply).code == "overloaded"
+    gate.set()
+    assert (await call).payload == b"done"
