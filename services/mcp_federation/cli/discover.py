@@ -28,7 +28,7 @@ def run_discover(query: str, as_json: bool, **overrides: Any) -> int:
         if as_json:
             print(json.dumps([summary(client, tool) for tool in found], indent=2, ensure_ascii=False))  # noqa: T201
         else:
-            _show(client, found, query)
+            show_tools(client, found, query)
 
     return run_client(work, **overrides)
 
@@ -70,7 +70,8 @@ def state_of(client: FederationClient, tool: CatalogTool) -> str:
     return "ready" if client.catalog.state.is_available(tool.node) else "unavailable"
 
 
-def _show(client: FederationClient, tools: list[CatalogTool], query: str) -> None:
+def show_tools(client: FederationClient, tools: list[CatalogTool], query: str) -> None:
+    """Print what a query found: a table on a terminal, a tab-separated line a tool in a pipe."""
     if not sys.stdout.isatty():
         for tool in tools:
             fields = (tool.federated_name, tool.tool.version, state_of(client, tool), tool.tool.description)

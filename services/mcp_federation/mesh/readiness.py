@@ -80,17 +80,16 @@ def _presences(state: CatalogState, name: str) -> list[Presence]:
 
 
 def _settled(state: CatalogState, name: str) -> bool:
+    """Whether each server of the node is up with its tools in the catalog, or has failed."""
     presences = _presences(state, name)
     if not presences:
         return False
     presence = presences[-1]
     if any(server.state == "starting" for server in presence.servers):
         return False
-    decided = presence.tools + len(presence.refused)
-    return (
-        decided >= sum(server.tools for server in presence.servers)
-        and state.node(name).published.hash == presence.catalog_hash
-    )
+    # Counted in the catalog: what the presence says of it is as old as the last heartbeat.
+    published = sum(len(server.tools) for server in _servers(state.node(name)))
+    return published + len(presence.refused) >= sum(server.tools for server in presence.servers)
 
 
 def _servers(node: NodeState) -> list[RunningServer]:

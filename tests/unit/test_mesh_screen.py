@@ -1,0 +1,133 @@
+import io
+import json
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from mcp_federation.contract.messages import ServerState
+from mcp_federation.mesh.readiness import RunningServer
+from mcp_federation.mesh.screen import ReadyMesh, examples, program, show_ready
+from mcp_federation.mesh.terminal import PIPED_WIDTH, make_console, safe_text
+from mcp_federation.mesh.topology import Example
+
+EXAMPLE = Example("time.get_current_time@globex", {"timezone": "Europe/Berlin"})
+LONG = "a_tool_with_a_name_that_is_longer_than_any_terminal_" * 2
+
+
+def ready(tmp_path: Path, *, closed: bool = False) -> ReadyMesh:
+    return ReadyMesh(
+        edge_url="http://127.0.0.1:8000",
+        nats_address="nats://127.0.0.1:4222",
+        state_dir=tmp_path,
+        closed=closed,
+        pids={"nats": 11, "edge": 12, "node-acme": 13},
+        servers=(
+            RunningServer("acme", ServerState(name="time", state="ready", tools=1), ("time.now",)),
+            RunningServer("acme", ServerState(name="bad", state="failed", reason="it \x1b[2Jended"), ()),
+            RunningServer("globex", ServerState(name="git", state="ready", tools=1), (LONG,)),
+        ),
+        example=EXAMPLE,
+        seconds=3.21,
+    )
+
+
+def shown(mesh: ReadyMesh, width: int = 100, *, terminal: bool = False) -> str:
+    out = io.StringIO()
+    show_ready(
+        Console(file=out, width=width, force_terminal=terminal, markup=False, highlight=False, _environ={}),
+        mesh,
+    )
+    return out.getvalue()
+
+
+def test_the_table_says_what_runs_where(tmp_path: Path) -> None:
+    text = shown(ready(tmp_path))
+    assert "ready after 3.2 s" in text
+    assert "http://127.0.0.1:8000" in text
+    assert "nats://127.0.0.1:4222" in text
+    rows = [line.split() for line in text.splitlines()]
+    assert ["acme", "time", "now", "ready", "13"] in rows
+    assert ["bad", "-", "failed"] in rows
+
+
+def test_why_a_server_failed_is_shown_without_what_drives_a_terminal(tmp_path: Path) -> None:
+    text = shown(ready(tmp_path))
+    assert "bad@acme: it \ufffd[2Jended" in text
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_commands_to_paste_are_never_folded(tmp_path: Path, width: int) -> None:
+    lines = [line.strip() for line in shown(ready(tmp_path), width, terminal=True).splitlines()]
+    plain = [line.split("m", 1)[-1].removesuffix("\x1b[0m").strip() for line in lines]
+    for command in examples("http://127.0.0.1:8000", EXAMPLE, tmp_path, closed=False):
+        assert [line.strip() for line in command] == [
+            line for line in plain if line in [part.strip() for part in command]
+        ]
+
+
+def test_a_closed_mesh_sends_the_token_by_the_name_of_its_variable() -> None:
+    discover, execute, _ = examples("http://h", EXAMPLE, Path("/s"), closed=True)
+    for command in (discover, execute):
+        assert '-H "Authorization: Bearer $MCP_FEDERATION_TOKEN"' in "\n".join(command)
+
+
+def test_the_commands_are_what_a_shell_reads_them_as() -> None:
+    example = Example("o'clock@globex", {"zone": "it's here"})
+    _, execute, call = examples("http://h", example, Path("/state dir"), closed=False)
+    words = subprocess.run(
+        ["bash", "-c", "curl() { printf '%s\\0' \"$@\"; }\n" + "\n".join(execute)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\0")
+    body = json.loads(words[words.index("-d") + 1])
+    assert body == {"mcp_name": "o'clock@globex", "args": [], "kwargs": {"zone": "it's here"}}
+    assert shlex.split(call[0])[1:] == [
+        "call",
+        "o'clock@globex",
+        "zone=it's here",
+        "--state-dir",
+        "/state dir",
+    ]
+
+
+def test_the_default_state_directory_needs_no_flag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    *_, call = examples("http://h", EXAMPLE, tmp_path / ".mcp-federation", closed=False)
+    assert "--state-dir" not in call[0]
+
+
+def test_the_program_is_named_as_it_can_be_started_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripts = tmp_path / "venv" / "bin"
+    scripts.mkdir(parents=True)
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(scripts))
+    monkeypatch.setenv("PATH", str(scripts))
+    monkeypatch.chdir(tmp_path)
+    assert program()[1:] == ["-m", "mcp_federation.cli"]
+    script = scripts / "mcp-federation"
+    script.touch(mode=0o755)
+    assert program() == ["mcp-federation"]
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert program() == ["venv/bin/mcp-federation"]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert program() == [str(script)]
+
+
+def test_a_pipe_gets_plain_and_wide_lines() -> None:
+    out = io.StringIO()
+    console = make_console(out)
+    console.print("x" * (PIPED_WIDTH - 1), style="bold red")
+    assert out.getvalue() == "x" * (PIPED_WIDTH - 1) + "\n"
+
+
+def test_text_of_others_keeps_its_lines_and_loses_its_controls() -> None:
+    assert (
+        safe_text("a\tb\nc\x1b]0;title\x07\r\u202ed\x9b") == "a\tb\nc\ufffd]0;title\ufffd\ufffd\ufffdd\ufffd"
+    )
