@@ -60,7 +60,10 @@ async def connected(settings: Settings, name: str) -> AsyncIterator[NatsBus]:
     deadline = loop.time() + BUS_PATIENCE
     while True:
         try:
-            bus = await NatsBus.connect(settings.nats_url, name=name)
+            # A process without a bus is of no use: it ends, and whoever runs it starts it again.
+            bus = await NatsBus.connect(
+                settings.nats_url, name=name, on_lost=lambda: signal.raise_signal(signal.SIGTERM)
+            )
             break
         except BusUnavailable as error:
             if loop.time() >= deadline:

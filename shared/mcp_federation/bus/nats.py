@@ -58,8 +58,9 @@ class _PubAck(msgspec.Struct):
 class NatsBus:
     """A `Bus` over one NATS connection. Make it with `connect`."""
 
-    def __init__(self, connection: Client) -> None:
+    def __init__(self, connection: Client, watch: "_ConnectionWatch") -> None:
         self._nc = connection
+        self._watch = watch
         self._js = connection.jetstream(timeout=STORE_TIMEOUT)
         self._open: list[Subscription] = []
         self._inbox = connection.new_inbox()
@@ -67,13 +68,23 @@ class NatsBus:
         self._counter = 0
 
     @classmethod
-    async def connect(cls, url: str, *, name: str = "", timeout: float = CONNECT_TIMEOUT) -> Self:
+    async def connect(
+        cls,
+        url: str,
+        *,
+        name: str = "",
+        timeout: float = CONNECT_TIMEOUT,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> Self:
         """Connect to one or more servers (`nats://host:port`, comma separated).
+
+        `on_lost` is called when the connection is over for good, as by a server that no longer lets us in.
 
         Raises:
             BusUnavailable: none of them answers within `timeout` seconds.
         """
         connection = Client()
+        watch = _ConnectionWatch(on_lost)
 
         async def on_error(error: Exception) -> None:
             await _on_error(error)
@@ -86,8 +97,9 @@ class NatsBus:
                     url.split(","),
                     name=name or None,
                     error_cb=on_error,
-                    disconnected_cb=_on_disconnected,
-                    reconnected_cb=_on_reconnected,
+                    disconnected_cb=watch.on_disconnected,
+                    reconnected_cb=watch.on_reconnected,
+                    closed_cb=watch.on_closed,
                     max_reconnect_attempts=-1,
                     # Typed int, but slept as it is: a second is long for a server restarted beside us.
                     reconnect_time_wait=0.25,  # type: ignore[arg-type]
@@ -96,6 +108,7 @@ class NatsBus:
                     inbox_prefix=f"_INBOX_{secrets.token_hex(11)}",
                 )
         except (OSError, TimeoutError, nats.errors.Error) as error:
+            watch.expected = True
             # Of an address that is none nats-py opened nothing, and asserts so on closing.
             with suppress(nats.errors.Error, OSError, AssertionError):
                 await connection.close()
@@ -103,7 +116,7 @@ class NatsBus:
                 "the NATS server refuses our credentials" if _is_refusal(error) else "no NATS server answers"
             )
             raise BusUnavailable(f"{what} at {_without_secrets(url)}") from error
-        bus = cls(connection)
+        bus = cls(connection, watch)
         await bus._listen_for_replies()
         return bus
 
@@ -261,6 +274,7 @@ class NatsBus:
 
     async def close(self) -> None:
         """Finish what is being handled, within a bound, and disconnect."""
+        self._watch.expected = True
         for subscription in reversed(self._open):
             await subscription.close()
         self._open.clear()
@@ -369,9 +383,21 @@ async def _on_error(error: Exception) -> None:
     report("nats_error", reason=f"{type(error).__name__}: {error}")
 
 
-async def _on_disconnected() -> None:
-    log.warn("nats_disconnected")
+class _ConnectionWatch:
+    """Logs how a connection fares, and tells its owner when it is over; `expected` when we close it."""
 
+    def __init__(self, on_lost: Callable[[], None]) -> None:
+        self._on_lost = on_lost
+        self.expected = False
 
-async def _on_reconnected() -> None:
-    log.info("nats_reconnected")
+    async def on_disconnected(self) -> None:
+        if not self.expected:
+            log.warn("nats_disconnected")
+
+    async def on_reconnected(self) -> None:
+        log.info("nats_reconnected")
+
+    async def on_closed(self) -> None:
+        if not self.expected:
+            log.error("nats_lost", message="the connection to NATS is over for good")
+            self._on_lost()

@@ -21,7 +21,7 @@ from mcp_federation.logs import get_logger
 
 log = get_logger("bus")
 
-HEARTBEAT = 2.0
+HEARTBEAT = 1.0
 """Seconds between the server's signs of life on a quiet stream; two missed, and we start over."""
 
 INACTIVE = 30.0
