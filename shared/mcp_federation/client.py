@@ -4,7 +4,7 @@ import asyncio
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self
 from uuid import UUID
@@ -13,6 +13,7 @@ from mcp_federation.bus.nats import NatsBus
 from mcp_federation.bus.protocol import Bus, Delivery
 from mcp_federation.catalog.replica import CatalogReplica
 from mcp_federation.catalog.state import CatalogTool
+from mcp_federation.contract.arguments import bind
 from mcp_federation.contract.mcp import CallParams, CallResult, decode_result
 from mcp_federation.contract.messages import Cancel, encode, raise_error_reply
 from mcp_federation.contract.names import split_federated_name
@@ -96,9 +97,22 @@ class FederationClient:
     async def execute(
         self, name: str, arguments: Mapping[str, Any] | None = None, *, timeout: float = DEFAULT_TIMEOUT
     ) -> CallResult:
-        """Execute a tool within `timeout` seconds.
+        """Execute a tool within `timeout` seconds; see `execute_any`."""
+        _, result = await self.execute_any(name, (), arguments or {}, timeout=timeout)
+        return result
 
-        A plain name goes to the best provider, and on to the next while nothing ran.
+    async def execute_any(
+        self,
+        name: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> tuple[CatalogTool, CallResult]:
+        """Execute a tool within `timeout` seconds; which provider it was, and its result.
+
+        A plain name goes to the best provider, and on to the next while nothing ran. Positional arguments
+        are mapped anew for each, by the order of its parameters.
 
         Raises:
             ToolNotFound, NotExecutable, InvalidArguments, ToolFailed, NodeUnavailable, Overloaded,
@@ -108,17 +122,18 @@ class FederationClient:
         refusal: FederationError | None = None
         for tool in self.candidates(name):
             if not tool.executable:
-                raise refusal or NotExecutable(f"{tool.federated_name} is described only: nothing runs it")
-            left = deadline - asyncio.get_running_loop().time()
+                break  # these come last
+            arguments = bind(tool.tool, args, kwargs)
+            left = max(deadline - asyncio.get_running_loop().time(), 0.001)
             try:
-                return await self._execute(tool, arguments or {}, max(left, 0.001))
+                return tool, await self._execute(tool, arguments, left)
             except (NodeUnavailable, Overloaded) as error:
                 refusal = error
-        raise refusal or ToolNotFound(f"no tool is called {name!r}", {"name": name})
+        raise refusal or NotExecutable(f"{name!r} is described only: nothing runs it")
 
-    async def _execute(self, tool: CatalogTool, arguments: Mapping[str, Any], timeout: float) -> CallResult:
+    async def _execute(self, tool: CatalogTool, arguments: dict[str, Any], timeout: float) -> CallResult:
         request_id = new_request_id()
-        payload = encode(CallParams(name=tool.name, arguments=dict(arguments)))
+        payload = encode(CallParams(name=tool.name, arguments=arguments))
         headers = {Header.TIMEOUT_MS: str(max(1, int(timeout * 1000))), Header.REQUEST_ID: request_id}
         subject = tool.entry.execute_subject or ""
         try:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Self
 
 from mcp_federation.engine import partner
+from mcp_federation.engine.mesh_source import NatsMesh
 from mcp_federation.engine.rag import RAGMCPEngine
 from mcp_federation.engine.registry import ParetoMCPRegistry
 from mcp_federation.engine.retrieval import Retriever
@@ -23,6 +24,7 @@ from mcp_federation.errors import (
     ToolNotFound,
 )
 from mcp_federation.logs import get_logger
+from mcp_federation.trust.keys import read_trusted_keys
 
 log = get_logger("engine")
 
@@ -30,9 +32,11 @@ log = get_logger("engine")
 class FederatedRAGMCPEngine(RAGMCPEngine):
     """`RAGMCPEngine` with the tools of partners, named `name@host`, in its registry.
 
-    nodes are the partners' base URLs, as a list or comma separated (else the environment's
-        MCP_FEDERATION_NODES); credentials in a URL are dropped.
+    nodes are partners, as a list or comma separated (else the environment's MCP_FEDERATION_NODES): base
+        URLs of REST faces, where credentials in a URL are dropped, and `nats://` URLs of meshes.
     token is sent to every partner (else the environment's MCP_FEDERATION_TOKEN).
+    trusted_keys are the governance keys, as text or files, whose approvals are believed in `nats://` meshes
+        (else the environment's MCP_FEDERATION_TRUSTED_KEYS).
     sources are further sources of tools.
     discover_timeout (seconds) bounds the construction, which asks all partners at once, and each refresh;
         execute_timeout bounds a call.
@@ -52,6 +56,7 @@ class FederatedRAGMCPEngine(RAGMCPEngine):
         *,
         nodes: str | Iterable[str] | None = None,
         token: str | None = None,
+        trusted_keys: Iterable[str] | None = None,
         sources: Iterable[CatalogSource] = (),
         discover_timeout: float = partner.DISCOVER_TIMEOUT,
         execute_timeout: float = partner.EXECUTE_TIMEOUT,
@@ -74,6 +79,9 @@ class FederatedRAGMCPEngine(RAGMCPEngine):
         if nodes is None:
             nodes = os.environ.get("MCP_FEDERATION_NODES", "")
         urls = nodes.split(",") if isinstance(nodes, str) else list(nodes)
+        if trusted_keys is None:
+            trusted_keys = filter(None, os.environ.get("MCP_FEDERATION_TRUSTED_KEYS", "").split(","))
+        self._trusted_keys = tuple(trusted_keys)
         token = token or os.environ.get("MCP_FEDERATION_TOKEN") or None
         self._sources: list[CatalogSource] = [*sources, *self._partners(urls, token)]
         self._owned: dict[str, dict[str, MCPToolSpec]] = {source.label: {} for source in self._sources}
@@ -188,7 +196,11 @@ class FederatedRAGMCPEngine(RAGMCPEngine):
         for position, url in enumerate(filter(None, map(str.strip, urls)), start=1):
             try:
                 source = source_for(
-                    url, token, discover_timeout=self._discover_timeout, execute_timeout=self._execute_timeout
+                    url,
+                    token,
+                    self._trusted_keys,
+                    discover_timeout=self._discover_timeout,
+                    execute_timeout=self._execute_timeout,
                 )
                 partners.setdefault(source.label, source)
             except InvalidRequest as error:
@@ -198,11 +210,23 @@ class FederatedRAGMCPEngine(RAGMCPEngine):
 
 
 def source_for(
-    url: str, token: str | None, *, discover_timeout: float, execute_timeout: float
+    url: str,
+    token: str | None,
+    trusted_keys: Iterable[str] = (),
+    *,
+    discover_timeout: float,
+    execute_timeout: float,
 ) -> CatalogSource:
     """The source behind a URL of MCP_FEDERATION_NODES.
 
     Raises:
         InvalidRequest: there is none for such a URL.
     """
+    if url.startswith(("nats://", "tls://", "ws://", "wss://")):
+        return NatsMesh(
+            url,
+            read_trusted_keys(trusted_keys),
+            discover_timeout=discover_timeout,
+            execute_timeout=execute_timeout,
+        )
     return RestPartner(url, token, discover_timeout=discover_timeout, execute_timeout=execute_timeout)

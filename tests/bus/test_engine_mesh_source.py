@@ -1,0 +1,140 @@
+"""The engine over a mesh: its tools are the catalog's, live, measured and executable."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from mcp_federation.bus.nats import NatsBus
+from mcp_federation.bus.protocol import Delivery, Reply
+from mcp_federation.contract.mcp import CallResult, decode_params
+from mcp_federation.contract.messages import Performance, encode
+from mcp_federation.contract.subjects import CATALOG_STREAM, EXECUTE, PERFORMANCE, PERFORMANCE_STREAM
+from mcp_federation.engine.federated import FederatedRAGMCPEngine
+from mcp_federation.engine.mesh_source import NatsMesh
+from mcp_federation.errors import BusUnavailable, InvalidRequest
+from tests.support.nats_server import NatsServer, eventually
+from tests.support.publishing import Publisher
+
+
+@pytest.fixture
+async def publisher(own_nats_server: NatsServer) -> AsyncIterator[Publisher]:
+    async with await NatsBus.connect(own_nats_server.url) as bus:
+        for stream in (CATALOG_STREAM, PERFORMANCE_STREAM):
+            await bus.ensure_stream(stream)
+        publisher = Publisher(bus)
+
+        async def echo(delivery: Delivery) -> Reply:
+            arguments = decode_params(delivery.payload).arguments
+            return Reply(encode(CallResult(structured_content={"result": arguments})))
+
+        await bus.respond(EXECUTE.every("acme"), echo)
+        await bus.flush()
+        yield publisher
+
+
+def make_engine(server: NatsServer, publisher: Publisher) -> FederatedRAGMCPEngine:
+    return FederatedRAGMCPEngine(
+        enable_llm_validation=False,
+        nodes=[server.url],
+        trusted_keys=[str(publisher.approver.public)],
+        discover_timeout=5,
+    )
+
+
+def remote(engine: FederatedRAGMCPEngine) -> set[str]:
+    return {spec.name for spec in engine.pareto_registry.mcps if "@" in spec.name}
+
+
+def available(engine: FederatedRAGMCPEngine, name: str) -> bool:
+    spec = engine.pareto_registry.get_mcp_by_name(name)
+    assert spec is not None
+    return bool(spec.metadata["available"])
+
+
+async def test_a_new_engine_has_the_mesh_s_tools_at_once_and_can_run_them(
+    own_nats_server: NatsServer, publisher: Publisher
+) -> None:
+    await publisher.publish("orbit_calculator", "Computes the orbit of a satellite around a planet.")
+    await publisher.publish("unapproved", approval="forged")
+    engine = await asyncio.to_thread(make_engine, own_nats_server, publisher)
+    assert remote(engine) == {"orbit_calculator@acme"}
+    assert await engine.execute("orbit_calculator", "by position") == {"text": "by position"}
+    assert await engine.execute("orbit_calculator@acme", text="by name") == {"text": "by name"}
+
+
+async def test_it_follows_the_mesh_while_it_is_open(
+    own_nats_server: NatsServer, publisher: Publisher
+) -> None:
+    await publisher.publish("first")
+    async with await asyncio.to_thread(make_engine, own_nats_server, publisher) as engine:
+        await publisher.publish("orbit_calculator", "Computes the orbit of a satellite around a planet.")
+        await eventually(lambda: remote(engine) == {"first@acme", "orbit_calculator@acme"})
+        best = await engine.get_mcp_recommendations("compute the orbit of a satellite")
+        assert best[0]["name"] == "orbit_calculator@acme"
+        assert await engine.execute("orbit_calculator", text="live") == {"text": "live"}
+        await publisher.presence()
+        await publisher.presence(status="leaving")
+        await eventually(lambda: not available(engine, "first@acme"))
+        await publisher.withdraw("first")
+        await eventually(lambda: remote(engine) == {"orbit_calculator@acme"})
+    assert remote(engine) == {"orbit_calculator@acme"}
+
+
+async def test_measured_performance_replaces_the_prior_figures(
+    own_nats_server: NatsServer, publisher: Publisher
+) -> None:
+    await publisher.publish("tool")
+    measured = Performance(
+        node="acme", tool="tool", count=100, successes=50, latency_p50=12.0, cost_total=1.0
+    )
+    await publisher.bus.store(PERFORMANCE.of("acme", "tool"), encode(measured))
+    unused = Performance(node="acme", tool="unused", count=0, successes=0)
+    await publisher.bus.store(PERFORMANCE.of("acme", "unused"), encode(unused))
+    engine = await asyncio.to_thread(make_engine, own_nats_server, publisher)
+    spec = engine.pareto_registry.get_mcp_by_name("tool@acme")
+    assert spec is not None
+    assert (spec.usage_frequency, spec.reliability_score, spec.cost_efficiency) == (0.5, 0.5, 0.5)
+
+
+async def test_a_mesh_that_is_down_costs_its_own_tools_only(
+    own_nats_server: NatsServer, publisher: Publisher
+) -> None:
+    down = NatsMesh("nats://127.0.0.1:1", [publisher.approver.public], discover_timeout=0.3)
+    with pytest.raises(BusUnavailable):
+        await down.load()
+    with pytest.raises(BusUnavailable):
+        await down.start(lambda: None)
+    assert list(down.entries()) == []
+    await publisher.publish("tool")
+    engine = await asyncio.to_thread(
+        lambda: FederatedRAGMCPEngine(
+            enable_llm_validation=False,
+            nodes=f"nats://127.0.0.1:1,{own_nats_server.url}",
+            trusted_keys=[str(publisher.approver.public)],
+        )
+    )
+    assert remote(engine) == {"tool@acme"}
+
+
+async def test_a_mesh_without_measured_performance_is_a_mesh_all_the_same(
+    own_nats_server: NatsServer, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_federation.engine.mesh_source.PERFORMANCE_TIMEOUT", 0.0)
+    await publisher.publish("tool")
+    engine = await asyncio.to_thread(make_engine, own_nats_server, publisher)
+    assert remote(engine) == {"tool@acme"}
+
+
+def test_its_label_hides_credentials_and_it_needs_a_key_to_trust() -> None:
+    with pytest.raises(InvalidRequest, match="TRUSTED_KEYS"):
+        NatsMesh("nats://127.0.0.1:4222", [])
+    with pytest.raises(InvalidRequest):
+        NatsMesh("nats://[nonsense", [])
+    engine = FederatedRAGMCPEngine(enable_llm_validation=False, nodes="nats://secret@127.0.0.1:4222")
+    assert remote(engine) == set()
+
+
+async def test_its_label_is_its_address(publisher: Publisher) -> None:
+    mesh = NatsMesh("nats://user:secret@hub.example:4222", [publisher.approver.public])
+    assert mesh.label == "nats://hub.example:4222"
