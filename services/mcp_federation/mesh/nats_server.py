@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
-from mcp_federation.errors import Conflict, FederationError
+from mcp_federation.errors import FederationError
 from mcp_federation.mesh.ports import listening_port
 from mcp_federation.mesh.state import write_private
 from mcp_federation.mesh.supervisor import Command
@@ -88,5 +88,5 @@ def _port(config: Path) -> int:
     """The port of the last start where it is free, else any free one."""
     try:
         return listening_port(HOST, int(json.loads(config.read_bytes())["port"]))
-    except (OSError, ValueError, KeyError, TypeError, Conflict):
+    except (OSError, ValueError, KeyError, TypeError, FederationError):
         return listening_port(HOST, 0)
