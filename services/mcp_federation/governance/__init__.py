@@ -1,0 +1,1 @@
+"""The governance worker: judges registrations, signs approvals, keeps every verdict."""

@@ -1,0 +1,15 @@
+"""The quality checks: is this tool fit to be found, chosen and called by others? Pure."""
+
+from typing import Final
+
+from mcp_federation.contract.messages import Finding, Registration
+from mcp_federation.governance.checks import descriptions, names, schemas
+from mcp_federation.governance.checks.catalogue import Catalogue
+from mcp_federation.governance.checks.reading import read
+
+QUALITY: Final = Catalogue(*names.QUALITY, *descriptions.CHECKS, *schemas.CHECKS)
+
+
+def run_quality_checks(registration: Registration) -> list[Finding]:
+    """What the quality checks find; never raises on any registration."""
+    return QUALITY.run(read(registration))
