@@ -18,7 +18,6 @@ from mcp_federation.contract.subjects import (
     StreamSpec,
 )
 from mcp_federation.errors import Conflict
-from mcp_federation.metrics.app import run
 from mcp_federation.metrics.worker import ATTEMPTS, MetricsWorker
 from mcp_federation.records import RecordPublisher
 from tests.conftest import Connect
@@ -121,11 +120,10 @@ async def test_what_was_recorded_while_no_worker_ran_is_not_lost(connect: Connec
     published, bus = await watch(), await connect()
     await bus.ensure_stream(METRICS_STREAM)
     await report(bus, a_record())
-    stop = asyncio.Event()
-    running = asyncio.create_task(run(bus, stop))
+    worker = MetricsWorker(bus)
+    await worker.start()
     await published.until_count(1)
-    stop.set()
-    await asyncio.wait_for(running, 10)
+    await worker.stop()
 
 
 async def test_a_tool_that_fell_out_of_the_cache_is_read_again(connect: Connect, watch: Watch) -> None:

@@ -1,20 +1,22 @@
-"""The metrics process: one worker, until it is told to stop."""
+"""The composition root of the metrics process."""
 
 import asyncio
 
-from mcp_federation.bus.protocol import Bus
 from mcp_federation.metrics.worker import MetricsWorker
+from mcp_federation.process import connected
+from mcp_federation.settings import Settings
 
 
-async def run(bus: Bus, stop: asyncio.Event) -> None:
+async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Work until `stop` is set.
 
     Raises:
-        BusUnavailable: the streams cannot be made.
+        BusUnavailable: NATS does not answer, or the streams cannot be made.
     """
-    worker = MetricsWorker(bus)
-    await worker.start()
-    try:
-        await stop.wait()
-    finally:
-        await worker.stop()
+    async with connected(settings, "metrics") as bus:
+        worker = MetricsWorker(bus)
+        await worker.start()
+        try:
+            await stop.wait()
+        finally:
+            await worker.stop()
