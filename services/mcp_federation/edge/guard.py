@@ -1,0 +1,97 @@
+"""The outermost layer: who may come in, what became of each request, and the last resort for errors."""
+
+import asyncio
+from collections.abc import Collection
+from time import perf_counter
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mcp_federation.edge.problems import problem_response
+from mcp_federation.errors import Cancelled, InternalError, Unauthorized
+from mcp_federation.logs import get_logger
+from mcp_federation.trust.tokens import token_matches
+
+log = get_logger("edge")
+
+CLIENT_GONE = 499
+_MAX_PATH = 256
+
+
+class Gate:
+    """Knows callers by their bearer token; without a token to check against it is open."""
+
+    def __init__(self, token: str | None) -> None:
+        self._token = token
+
+    @property
+    def open(self) -> bool:
+        """Whether anyone may come in."""
+        return self._token is None
+
+    def admits(self, scope: Scope) -> bool:
+        """Whether the request may come in."""
+        if self._token is None:
+            return True
+        sent = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        return token_matches(sent.decode(errors="replace"), self._token)
+
+
+class Guard:
+    """Checks the token before anything of the request is read, logs each request, and answers every error."""
+
+    def __init__(self, app: ASGIApp, *, gate: Gate, public: Collection[str], log_requests: bool) -> None:
+        self._app = app
+        self._gate = gate
+        self._public = public
+        self._log_requests = log_requests
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request, as ASGI has it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 0
+        started = perf_counter()
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._answer(scope, receive, watched)
+        except ClientDisconnect:
+            status = CLIENT_GONE
+        except asyncio.CancelledError:
+            if not status:
+                stopping = Cancelled("the edge is stopping")
+                await problem_response(stopping)(scope, receive, watched)
+            raise
+        except Exception:
+            log.exception("request_failed", method=scope["method"], path=scope["path"][:_MAX_PATH])
+            if not status:
+                error = InternalError("the request failed for a reason of ours")
+                await problem_response(error)(scope, receive, watched)
+        finally:
+            if self._log_requests:
+                _log_request(scope, status, perf_counter() - started)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] in self._public or self._gate.admits(scope):
+            await self._app(scope, receive, send)
+        else:
+            refusal = Unauthorized("a valid bearer token is needed")
+            await problem_response(refusal)(scope, receive, send)
+
+
+def _log_request(scope: Scope, status: int, seconds: float) -> None:
+    log.info(
+        "request",
+        level="http",
+        method=scope["method"],
+        path=scope["path"][:_MAX_PATH],
+        status=status,
+        ms=round(seconds * 1000, 2),
+    )

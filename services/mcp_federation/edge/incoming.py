@@ -1,0 +1,102 @@
+"""What a request brings, within bounds: a JSON body, and query parameters."""
+
+import asyncio
+import re
+from collections.abc import Iterable
+from typing import TypeVar
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from mcp_federation.errors import InvalidRequest, PayloadTooLarge
+from mcp_federation.settings import Settings
+
+BODY_TIMEOUT = 30.0
+"""Seconds that a client may take to send its body."""
+
+# Possessive, and with an optional end: linear in whatever somebody sends.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_SQUARE = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+T = TypeVar("T")
+
+
+class BodyReader:
+    """Reads JSON bodies of bounded size and depth."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._max_size = settings.max_body
+        self._max_depth = settings.max_depth
+
+    async def read(self, request: Request, decoder: msgspec.json.Decoder[T]) -> T:
+        """The body as the decoder's type.
+
+        Raises:
+            InvalidRequest: it is no JSON, or not of that type, or nests too deeply.
+            PayloadTooLarge: it is over the bound, whatever its headers say.
+            HTTPException: it is not declared as JSON (415), or came too slowly (408).
+            ClientDisconnect: the client went away.
+        """
+        # Required, as it keeps the forms of foreign web pages out.
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise HTTPException(415, "the body must be declared as application/json")
+        body = await self._read(request)
+        if nests_deeper(body, self._max_depth):
+            raise InvalidRequest(f"the body nests deeper than {self._max_depth} levels")
+        try:
+            # Parts that are passed on unparsed would otherwise go unchecked.
+            body.decode()
+            return decoder.decode(body)
+        except UnicodeDecodeError:
+            raise InvalidRequest("the body is not valid UTF-8") from None
+        except msgspec.ValidationError as error:
+            raise InvalidRequest(f"the body does not fit: {error}") from None
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise InvalidRequest(f"the body is no valid JSON: {error}") from None
+
+    async def _read(self, request: Request) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT):
+                async for chunk in request.stream():
+                    size += len(chunk)
+                    if size > self._max_size:
+                        raise PayloadTooLarge(
+                            f"the body is over {self._max_size} bytes", {"limit": self._max_size}
+                        )
+                    chunks.append(chunk)
+        except TimeoutError:
+            raise HTTPException(408, f"the body did not come within {BODY_TIMEOUT:g} s") from None
+        return b"".join(chunks)
+
+
+def nests_deeper(body: bytes, depth: int) -> bool:
+    """Whether JSON nests deeper than `depth` levels; what is no JSON may count as too deep."""
+    if body.count(b"[") + body.count(b"{") <= depth:
+        return False
+    brackets = _STRING.sub(b"", body).translate(_SQUARE, _NO_BRACKETS)
+    for _ in range(depth):
+        # Each pass takes the innermost level away; brackets without a partner stay.
+        before, brackets = len(brackets), brackets.replace(b"[]", b"")
+        if len(brackets) == before:
+            break
+    return bool(brackets)
+
+
+def read_query(request: Request, known: Iterable[str]) -> dict[str, str]:
+    """The query parameters.
+
+    Raises:
+        InvalidRequest: one is not known here, or stands there twice.
+    """
+    query: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if name not in known:
+            raise InvalidRequest(f"there is no parameter {name[:64]!r} here", {"known": sorted(known)})
+        if name in query:
+            raise InvalidRequest(f"the parameter {name!r} stands there twice")
+        query[name] = value
+    return query

@@ -1,0 +1,74 @@
+"""Operations of the REST API: what each takes, answers and refuses, said once for routing and for OpenAPI."""
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from mcp_federation.errors import FederationError
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A query parameter, with its JSON Schema."""
+
+    name: str
+    description: str
+    schema: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """One method on one path.
+
+    `body` and the values of `answers` are types that msgspec knows; None stands for no content.
+    `errors` are those beyond what follows from the rest: from having a body, parameters, or a token to
+    check. `public` needs no token.
+    """
+
+    method: Literal["GET", "POST"]
+    path: str
+    summary: str
+    description: str
+    answers: Mapping[int, Any]
+    body: Any = None
+    parameters: tuple[Parameter, ...] = ()
+    errors: tuple[type[FederationError], ...] = ()
+    public: bool = False
+
+
+class _Endpoint:
+    """The ASGI application of one path. It spares each request FastAPI's dependency machinery."""
+
+    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+        self._handlers = handlers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method = scope["method"]
+        handler = self._handlers["GET" if method == "HEAD" else method]
+        response = await handler(Request(scope, receive))
+        await response(scope, receive, send)
+
+
+def routes(handlers: Mapping[Operation, Handler]) -> list[BaseRoute]:
+    """One route a path, so that a wrong method is told all that the path has."""
+    by_path: defaultdict[str, dict[str, Handler]] = defaultdict(dict)
+    for operation, handler in handlers.items():
+        by_path[operation.path][operation.method] = handler
+    return [
+        Route(path, _Endpoint(methods), methods=sorted(methods), name=path, include_in_schema=False)
+        for path, methods in by_path.items()
+    ]
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    """An answer in JSON; `value` is whatever msgspec encodes."""
+    return Response(msgspec.json.encode(value), status, media_type="application/json")

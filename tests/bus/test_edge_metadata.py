@@ -1,0 +1,151 @@
+"""`POST|GET /metadata`, on both buses."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from mcp_federation.bus.protocol import Bus, Stored
+from mcp_federation.contract.messages import Record, RecordBatch, Tool, decode, encode
+from mcp_federation.contract.subjects import CATALOG_STREAM, METRICS, METRICS_STREAM
+from mcp_federation.edge import metadata
+from tests.conftest import Connect
+from tests.support.edge_mesh import HOME, BusNode, Edge, ensure_streams, running_edge
+
+
+@pytest.fixture
+async def edge(bus: Bus) -> AsyncIterator[Edge]:
+    await ensure_streams(bus)
+    async with running_edge(bus) as running:
+        yield running
+
+
+def record(name: str = "file_operations_mcp", **fields: Any) -> dict[str, Any]:
+    return {"mcp_name": name, "success": True, "latency_ms": 85, "cost": 0.0003, **fields}
+
+
+async def known(edge: Edge, query: str = "") -> list[dict[str, Any]]:
+    answer = await edge.get("/metadata" + query)
+    assert answer.status == 200
+    records: list[dict[str, Any]] = answer.json
+    return records
+
+
+async def test_a_record_is_there_as_soon_as_it_was_uploaded(edge: Edge) -> None:
+    answer = await edge.post("/metadata", [record()])
+    assert (answer.status, answer.body) == (204, b"")
+    assert await known(edge) == [
+        {
+            "mcp_name": "file_operations_mcp",
+            "success": True,
+            "latency_ms": 85,
+            "cost": 0.0003,
+            "error_kind": None,
+            "node": HOME,
+            "tool": "file_operations_mcp",
+        }
+    ]
+
+
+async def test_records_come_newest_first_and_no_more_than_asked_for(edge: Edge) -> None:
+    await edge.post("/metadata", [record("a"), record("b")])
+    await edge.post("/metadata", [record("c")])
+    assert [item["mcp_name"] for item in await known(edge)] == ["c", "b", "a"]
+    assert [item["mcp_name"] for item in await known(edge, "?limit=2")] == ["c", "b"]
+
+
+async def test_only_the_latest_records_are_remembered(edge: Edge) -> None:
+    await edge.post("/metadata", [record(f"t{number}") for number in range(501)])
+    names = [item["mcp_name"] for item in await known(edge, "?limit=500")]
+    assert (len(names), names[0], names[-1]) == (500, "t500", "t1")
+
+
+@pytest.mark.parametrize("limit", ["0", "501", "-1", "x", "", "1.5", "٣", "9" * 5000, "1&limit=2"])
+async def test_a_limit_out_of_bounds_is_refused(edge: Edge, limit: str) -> None:
+    assert (await edge.get(f"/metadata?limit={limit}")).status == 400
+
+
+async def test_nothing_is_kept_of_an_empty_upload(edge: Edge) -> None:
+    assert (await edge.post("/metadata", [])).status == 204
+    assert await known(edge) == []
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"mcp_name": "a"},
+        [{"mcp_name": "a", "success": True}],
+        [record(latency_ms=-1)],
+        [record(latency_ms="85")],
+        [record(cost=-1)],
+        [record(success="yes")],
+        [record(error_kind="x" * 65)],
+        [record("")],
+        [record("é" * 200)],
+        [record()] * 1001,
+    ],
+)
+async def test_an_upload_that_does_not_fit_is_refused_whole(edge: Edge, bad: Any) -> None:
+    answer = await edge.post("/metadata", bad)
+    assert (answer.status, answer.json["code"]) == (400, "invalid_request")
+    assert await known(edge) == []
+
+
+async def test_an_upload_is_anonymised(edge: Edge) -> None:
+    private = record(success=False, latency_ms=1234.5678, cost=None, error_kind="user bob at 10:04")
+    timeout = record(success=False, error_kind="deadline_exceeded", caller="bob")
+    await edge.post("/metadata", [private, timeout])
+    second, first = await known(edge)
+    assert (first["latency_ms"], first["cost"], first["error_kind"]) == (1230, 0, "other")
+    assert second["error_kind"] == "deadline_exceeded"
+    assert "caller" not in second
+
+
+async def test_records_of_other_nodes_tools_keep_their_federated_names(edge: Edge, bus: Bus) -> None:
+    acme = BusNode(bus, "acme")
+    await acme.publish(Tool(name="theirs"))
+    await edge.sees_tool("acme", "theirs")
+    await edge.post("/metadata", [record("theirs"), record("x@zeta"), record(f"mine@{HOME}")])
+    shown = [(item["mcp_name"], item["node"], item["tool"]) for item in await known(edge)]
+    assert shown == [("mine", HOME, "mine"), ("x@zeta", "zeta", "x"), ("theirs@acme", "acme", "theirs")]
+
+
+async def test_an_upload_is_kept_for_all_in_the_home_nodes_name(edge: Edge, bus: Bus) -> None:
+    await edge.post("/metadata", [record("x@zeta")])
+    kept: asyncio.Queue[Stored] = asyncio.Queue()
+    await bus.follow(METRICS_STREAM, kept.put)
+    async with asyncio.timeout(10):
+        stored = await kept.get()
+    assert stored.subject == METRICS.of(HOME)
+    (only,) = decode(stored.payload, RecordBatch).records
+    assert (only.node, only.tool) == ("zeta", "x")
+
+
+async def test_an_edge_that_starts_later_knows_what_went_before(connect: Connect) -> None:
+    first, second = await connect(), await connect()
+    await ensure_streams(first)
+    batch = RecordBatch(records=(Record(node="acme", tool="t", success=True, latency_ms=1.0),))
+    await first.store(METRICS.of("acme"), b"nonsense")
+    await first.store(METRICS.of("acme"), encode(batch))
+    async with running_edge(second) as edge:
+        assert [item["mcp_name"] for item in await known(edge)] == ["t@acme"]
+
+
+async def test_without_the_stream_an_upload_says_that_it_was_not_kept(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metadata, "READ_TIMEOUT", 0.01)
+    await bus.ensure_stream(CATALOG_STREAM)
+    async with running_edge(bus) as edge:
+        answer = await edge.post("/metadata", [record()])
+        assert (answer.status, answer.json["code"]) == (503, "bus_unavailable")
+        assert await known(edge) == []
+
+
+async def test_an_upload_that_is_slow_to_come_back_was_still_taken(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metadata, "ECHO_TIMEOUT", 0.01)
+    await edge.metadata.stop()
+    assert (await edge.post("/metadata", [record()])).status == 204

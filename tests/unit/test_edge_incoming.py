@@ -1,0 +1,82 @@
+"""The bounds on what a request may bring, and the words of errors."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.exceptions import HTTPException
+
+from mcp_federation.edge.incoming import nests_deeper
+from mcp_federation.edge.problems import problem_response
+from mcp_federation.errors import InvalidArguments, Overloaded, error_from
+
+values = st.recursive(
+    st.none() | st.integers() | st.text(alphabet='[]{}"\\a,:'),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(alphabet='[{"\\'), inner, max_size=4),
+    max_leaves=40,
+)
+
+
+def depth_of(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + max(map(depth_of, value.values()), default=0)
+    if isinstance(value, list):
+        return 1 + max(map(depth_of, value), default=0)
+    return 0
+
+
+@given(value=values)
+def test_depth_counts_levels_and_no_brackets_in_strings(value: Any) -> None:
+    body = json.dumps(value).encode()
+    depth = depth_of(value)
+    assert not nests_deeper(body, depth)
+    if depth:
+        assert nests_deeper(body, depth - 1)
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 1_000_000, b'"' + b'\\"[' * 300_000, b"[]" * 500_000, b'["' * 300_000]
+)
+@pytest.mark.timeout(10)
+def test_hostile_bodies_are_measured_in_linear_time(body: bytes) -> None:
+    nests_deeper(body, 64)
+
+
+def test_a_problem_carries_the_details_beside_its_own_members() -> None:
+    error = InvalidArguments("no such thing", {"path": "/a", "status": 200, "detail": "forged"})
+    response = problem_response(error)
+    assert response.status_code == 422
+    assert response.media_type == "application/problem+json"
+    assert json.loads(bytes(response.body)) == {
+        "type": "urn:mcp-federation:error:invalid_arguments",
+        "title": "Invalid arguments",
+        "status": 422,
+        "detail": "no such thing",
+        "code": "invalid_arguments",
+        "path": "/a",
+    }
+
+
+@pytest.mark.parametrize(
+    ("details", "seconds"),
+    [
+        ({"retry_after_ms": 100}, "1"),
+        ({"retry_after_ms": 2100}, "3"),
+        ({}, "1"),
+        ({"retry_after_ms": "x"}, "1"),
+    ],
+)
+def test_overload_says_in_whole_seconds_when_to_come_again(details: dict[str, Any], seconds: str) -> None:
+    assert problem_response(Overloaded("full", details)).headers["Retry-After"] == seconds
+
+
+def test_an_error_of_http_itself_has_a_code_too() -> None:
+    problem = json.loads(bytes(problem_response(HTTPException(415, "json only")).body))
+    assert problem["code"] == "unsupported_media_type"
+    assert problem["detail"] == "json only"
+
+
+def test_an_error_that_only_a_newer_peer_knows_is_an_internal_one() -> None:
+    assert json.loads(bytes(problem_response(error_from("from_the_future", "?")).body))["status"] == 500
