@@ -17,7 +17,7 @@ from mcp_federation.contract.subjects import (
     REGISTER,
     SUBMISSION_STREAM,
 )
-from mcp_federation.errors import InvalidRequest
+from mcp_federation.errors import FederationError, InvalidRequest
 from mcp_federation.governance.worker import RegistrationDesk
 from mcp_federation.logs import get_logger
 from mcp_federation.process import connected
@@ -85,10 +85,11 @@ class GovernanceWorker:
             await self._bus.ensure_stream(stream)
         desk = RegistrationDesk(self._bus, approver)
         self._subscription = await self._bus.respond(REGISTER.every(), desk.answer, queue=GOVERNANCE_QUEUE)
-        # Last, so that who waits for the file then finds registrations answered.
         try:
+            await self._bus.flush()
+            # Last, so that who waits for the file then finds registrations answered.
             await asyncio.to_thread(_write_public, self._public_files, approver.public)
-        except InvalidRequest:
+        except FederationError:
             await self.stop()
             raise
         log.info("governance_started", message="registrations are judged", key_id=approver.public.key_id)

@@ -14,6 +14,7 @@ MAX_DEPTH: Final = 64
 MAX_VALUES: Final = 20_000
 """The bounds of one document (a schema, the annotations); what is over them is not read any further."""
 
+_MAX_PATH = 400
 _VALUE_KEYS = frozenset({"default", "const", "enum", "examples", "example"})
 
 Path = tuple[str | int, ...]
@@ -100,7 +101,8 @@ def read(registration: Registration) -> Reading:
 def render_path(path: Path) -> str:
     """A path for people: its parts between slashes, nothing in them invisible or secret."""
     first, *rest = path
-    return "/".join([str(first), *(quote(str(part), 64).replace("/", "~1") for part in rest)])
+    shown = "/".join([str(first), *(quote(str(part), 64).replace("/", "~1") for part in rest)])
+    return shown if len(shown) <= _MAX_PATH else f"{shown[: _MAX_PATH // 2]}…{shown[-_MAX_PATH // 2 :]}"
 
 
 def _document(field: str, raw: bytes) -> Document:

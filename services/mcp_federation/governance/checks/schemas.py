@@ -213,12 +213,11 @@ def _broken_references(document: Document) -> Iterator[Sighting]:
 def _leads_somewhere(value: Any, pointer: str) -> bool:
     for token in pointer[2:].split("/"):
         key = token.replace("~1", "/").replace("~0", "~")
-        if isinstance(value, dict) and key in value:
-            value = value[key]
-        elif isinstance(value, list) and key.isdecimal() and int(key) < len(value):
-            value = value[int(key)]
-        else:
+        if isinstance(value, list):
+            value = dict(zip(map(str, range(len(value))), value, strict=True))
+        if not isinstance(value, dict) or key not in value:
             return False
+        value = value[key]
     return True
 
 
