@@ -1,6 +1,7 @@
 """Answers execute requests: checks the arguments, calls the server within the deadline, keeps the record."""
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,6 +21,7 @@ from mcp_federation.errors import (
     InvalidRequest,
     NotExecutable,
     ServerUnavailable,
+    ToolFailed,
     ToolNotFound,
 )
 from mcp_federation.logs import get_logger
@@ -32,6 +34,8 @@ log = get_logger("node")
 
 MAX_PROBLEMS = 5
 MAX_PROBLEM_TEXT = 300
+
+_MILLISECONDS = re.compile(r"[0-9]{1,15}")
 
 
 class Executor:
@@ -59,6 +63,7 @@ class Executor:
         self._max_in_flight = max_in_flight
         self._validators: dict[str, tuple[str, Callable[[Any], None]]] = {}
         self._running: dict[str, asyncio.Task[Any]] = {}
+        self._cancelled: set[asyncio.Task[Any]] = set()
         self._subscriptions: list[Subscription] = []
         self.stats = {"requests": 0, "errors": 0, "nanoseconds": 0}
         self.in_flight = 0
@@ -86,21 +91,23 @@ class Executor:
         began = time.perf_counter_ns()
         request_id = delivery.headers.get(Header.REQUEST_ID, "")
         task = asyncio.current_task()
-        if request_id and task is not None:
-            self._running[request_id] = task
+        assert task is not None  # noqa: S101 - for mypy: a coroutine that runs is in a task
+        self._running[request_id] = task
         try:
             return Reply(await self._execute(delivery))
         except asyncio.CancelledError:
-            if self._running.pop(request_id, None) is not None:
-                raise  # not by the caller: we are shutting down
-            if task is not None:
-                task.uncancel()
-            raise Cancelled("the caller cancelled the execution") from None
-        except FederationError:
+            self.stats["errors"] += 1
+            task.uncancel()  # the caller is told, whoever cancelled
+            if task in self._cancelled:
+                raise Cancelled("the caller cancelled the execution") from None
+            raise ServerUnavailable("the node stopped before the tool answered") from None
+        except Exception:
             self.stats["errors"] += 1
             raise
         finally:
-            self._running.pop(request_id, None)
+            self._cancelled.discard(task)
+            if self._running.get(request_id) is task:
+                del self._running[request_id]
             self.in_flight -= 1
             self.stats["nanoseconds"] += time.perf_counter_ns() - began
 
@@ -108,6 +115,8 @@ class Executor:
         _, name = EXECUTE.parse(delivery.subject)
         tool = self._registrar.get(name)
         if tool is None:
+            if self._registrar.published.get(name) is not None:
+                raise ServerUnavailable(f"the MCP server of {name!r} is not ready yet")
             raise ToolNotFound(f"the node {self._node!r} publishes no tool {name!r}")
         if not tool.executable:
             raise NotExecutable(f"{name!r} is described only: nothing runs it")
@@ -127,9 +136,9 @@ class Executor:
         began = loop.time()
         error_kind: str | None = Cancelled.code
         try:
-            result = await server.call(tool.remote_name, arguments, timeout)
-            error_kind = "tool_failed" if _is_error(result) else None
-            return result
+            outcome = await server.call(tool.remote_name, arguments, timeout)
+            error_kind = ToolFailed.code if outcome.is_error else None
+            return outcome.result
         except FederationError as error:
             error_kind = error.code
             raise
@@ -152,7 +161,7 @@ class Executor:
         text = delivery.headers.get(Header.TIMEOUT_MS)
         if text is None:
             return self._default_timeout
-        if not text.isascii() or not text.isdigit() or not int(text):
+        if not _MILLISECONDS.fullmatch(text) or not int(text):
             raise InvalidRequest(f"{Header.TIMEOUT_MS} must be a positive whole number")
         return min(int(text) / 1000, self._max_timeout)
 
@@ -165,9 +174,10 @@ class Executor:
 
     async def _on_cancel(self, delivery: Delivery) -> None:
         request_id = decode(delivery.payload, Cancel).request_id
-        # Popped, so that the task can tell a caller's cancel from our own shutdown.
-        task = self._running.pop(request_id, None)
+        task = self._running.get(request_id)
         if task is not None:
+            # So that the task can tell it from our own shutdown.
+            self._cancelled.add(task)
             task.cancel()
 
 
@@ -199,8 +209,3 @@ def _validator(tool: LocalTool) -> Callable[[Any], None]:
 def _fetch_nothing(uri: str) -> Any:
     """A schema may not make the node fetch anything."""
     raise ValueError(f"the schema refers to {uri}, which lies outside of it")
-
-
-def _is_error(result: bytes) -> bool:
-    # Most results are no error, and say so within their first or last bytes: no need to parse them.
-    return b'"isError":true' in result[:64] or b'"isError":true' in result[-64:]

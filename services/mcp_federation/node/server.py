@@ -7,7 +7,7 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 import httpx2
@@ -18,16 +18,10 @@ from pydantic import ValidationError
 
 from mcp_federation.bus.handling import stop_task
 from mcp_federation.contract.messages import ServerState
-from mcp_federation.errors import (
-    DeadlineExceeded,
-    FederationError,
-    InvalidArguments,
-    ServerUnavailable,
-    ToolFailed,
-    ToolNotFound,
-)
+from mcp_federation.errors import DeadlineExceeded, ServerUnavailable, ToolFailed
 from mcp_federation.logs import get_logger
-from mcp_federation.node.config import BrokenSpec, Spec
+from mcp_federation.node.config import BrokenSpec, Spec, StdioSpec
+from mcp_federation.node.faults import MAX_REASON, Ended, call_error, reason_of
 from mcp_federation.node.stderr_tail import StderrTail
 from mcp_federation.node.toolboxes import ToolboxSpec
 from mcp_federation.node.tools import LocalTool, to_local_tools
@@ -47,11 +41,15 @@ STOP_TIMEOUT = 8.0
 LIST_TIMEOUT = 20.0
 MAX_PAGES = 1000
 MAX_TOOLS = 10_000
-MAX_REASON = 300
+
+_WHY_NOT = {"starting": "is starting", "stopped": "is stopping"}
 
 
-class _Ended(Exception):
-    """The connection to the server is over; the message says why."""
+class Outcome(NamedTuple):
+    """The JSON of MCP's `CallToolResult`, and whether it reports an error."""
+
+    result: bytes
+    is_error: bool
 
 
 class SupervisedServer:
@@ -82,6 +80,7 @@ class SupervisedServer:
         self._nonsense = ""
         self._scope: anyio.CancelScope | None = None
         self._task: asyncio.Task[None] | None = None
+        self._calls: set[asyncio.Task[Outcome]] = set()
 
     @property
     def state(self) -> ServerState:
@@ -109,43 +108,61 @@ class SupervisedServer:
         if self._task is not None:
             await asyncio.wait([self._task], timeout=STOP_TIMEOUT)
             await stop_task(self._task)
+        for call in self._calls:
+            call.cancel()
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=STOP_TIMEOUT)
+        self._settled.set()
         self._set_state("stopped", "")
 
-    async def call(self, remote_name: str, arguments: Mapping[str, Any], timeout: float) -> bytes:
-        """The JSON of MCP's `CallToolResult`.
+    async def call(self, remote_name: str, arguments: Mapping[str, Any], timeout: float) -> Outcome:
+        """Call a tool; what it does beyond `timeout` seconds nobody waits for.
 
         Raises:
             ServerUnavailable, ToolNotFound, InvalidArguments, ToolFailed, DeadlineExceeded.
         """
         client = self._client
         if client is None:
-            reason = self._state.reason or "it is starting"
-            raise ServerUnavailable(f"the MCP server {self.name!r} is not available: {reason}")
+            # The reason is in the presence; it may say more than a caller should know.
+            what = _WHY_NOT.get(self._state.state, "failed, and is started anew")
+            raise ServerUnavailable(f"the MCP server {self.name!r} {what}")
+        # A task of its own: a toolbox's thread, or a pipe that nobody reads, does not heed a cancellation.
+        task = asyncio.get_running_loop().create_task(self._call(client, remote_name, dict(arguments)))
+        self._calls.add(task)
+        task.add_done_callback(self._call_done)
         try:
-            with anyio.fail_after(timeout):
-                result = await client.call_tool(remote_name, dict(arguments))
-        except TimeoutError:
-            raise DeadlineExceeded(f"the tool did not answer within {timeout:g} s") from None
+            done, _ = await asyncio.wait({task}, timeout=timeout)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if not done:
+            task.cancel()
+            raise DeadlineExceeded(f"the tool did not answer within {timeout:g} s")
+        return task.result()
+
+    async def _call(self, client: Client, remote_name: str, arguments: dict[str, Any]) -> Outcome:
+        try:
+            result = await client.call_tool(remote_name, arguments)
         except MCPError as error:
-            raise self._call_error(error, remote_name) from error
+            if error.code in (mcp_types.CONNECTION_CLOSED, mcp_types.INVALID_REQUEST):
+                self._wake.set()  # to see whether it is still there
+            raise call_error(error, self.name, remote_name) from error
         except (httpx2.HTTPError, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as error:
             self._end(f"the connection failed: {type(error).__name__}")
             raise ServerUnavailable(f"the connection to the MCP server {self.name!r} failed") from error
         except (ValidationError, RuntimeError) as error:
             log.warn("server_nonsense", server=self.name, tool=remote_name, reason=str(error)[:MAX_REASON])
             raise ToolFailed("the MCP server answered with a result that breaks its own contract") from error
-        return result.model_dump_json(by_alias=True, exclude_none=True).encode()
+        except SystemExit as error:
+            # Of a toolbox, in our own process: it would end the node.
+            log.warn("tool_exited", server=self.name, tool=remote_name)
+            raise ToolFailed("the tool tried to end its process") from error
+        return Outcome(result.model_dump_json(by_alias=True, exclude_none=True).encode(), result.is_error)
 
-    def _call_error(self, error: MCPError, tool: str) -> FederationError:
-        if error.code == mcp_types.CONNECTION_CLOSED:
-            return ServerUnavailable(f"the MCP server {self.name!r} went away during the call")
-        if error.code == mcp_types.REQUEST_TIMEOUT:
-            return DeadlineExceeded("the MCP server did not answer in time")
-        if error.code == mcp_types.METHOD_NOT_FOUND:
-            return ToolNotFound(f"the MCP server {self.name!r} has no tool {tool!r}")
-        if error.code == mcp_types.INVALID_PARAMS:
-            return InvalidArguments(error.message)
-        return ToolFailed(error.message)
+    def _call_done(self, task: asyncio.Task[Outcome]) -> None:
+        self._calls.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen: nobody may be waiting any more
 
     async def _run(self) -> None:
         pause = BACKOFF_FIRST
@@ -176,16 +193,20 @@ class SupervisedServer:
         except BaseExceptionGroup as group:
             if group.split((Exception,))[1] is not None:  # a cancellation or an exit is not ours to keep
                 raise
-            return self._reason(_first(group), stderr)
-        except Exception as error:  # noqa: BLE001 - whatever a server or the SDK does ends in a reason
-            return self._reason(error, stderr)
+            return await self._reason(group, stderr)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a server or the SDK does
+            return await self._reason(error, stderr)
         finally:
             stderr.close()
         return self._fault
 
+    async def _reason(self, error: BaseException, stderr: StderrTail) -> str:
+        await stderr.drain()
+        return reason_of(error, self._nonsense, stderr.last)
+
     async def _serve(self, stderr: StderrTail) -> None:
         if isinstance(self._spec, BrokenSpec):
-            raise _Ended(self._spec.reason)
+            raise Ended(self._spec.reason)
         with anyio.fail_after(self._start_timeout) as self._scope:
             async with open_client(
                 self._spec, on_end=self._end, stderr=stderr, on_message=self._on_message
@@ -209,12 +230,12 @@ class SupervisedServer:
                 await self._wake.wait()
             self._wake.clear()
             if self._fault:
-                raise _Ended(self._fault)
+                raise Ended(self._fault)
             try:
                 with anyio.fail_after(LIST_TIMEOUT):
                     self._take(client, await self._list(client))
             except TimeoutError:
-                raise _Ended(f"it did not list its tools within {LIST_TIMEOUT:g} s") from None
+                raise Ended(f"it did not list its tools within {LIST_TIMEOUT:g} s") from None
 
     def _end(self, fault: str = "it ended") -> None:
         """The connection is over: wake whoever watches it."""
@@ -226,6 +247,7 @@ class SupervisedServer:
         while True:
             try:
                 async with client.listen(tools_list_changed=True) as changes:
+                    self._wake.set()  # nothing was told of what changed before
                     async for _ in changes:
                         self._wake.set()
             except (ListenNotSupportedError, MCPError):
@@ -238,7 +260,8 @@ class SupervisedServer:
         if isinstance(message, mcp_types.ToolListChangedNotification):
             self._wake.set()
         elif isinstance(message, Exception) and not self._nonsense:
-            self._nonsense = "it writes to stdout what is not MCP"
+            where = "to stdout " if isinstance(self._spec, StdioSpec) else ""
+            self._nonsense = f"it writes {where}what is not MCP"
             log.warn("server_nonsense", server=self.name, reason=self._nonsense)
             if self._client is None and self._scope is not None:
                 soon = anyio.current_time() + NONSENSE_PATIENCE
@@ -253,11 +276,11 @@ class SupervisedServer:
             page = await client.list_tools(cursor=cursor)
             tools += page.tools
             if len(tools) > MAX_TOOLS:
-                raise _Ended(f"it lists more than {MAX_TOOLS} tools")
+                raise Ended(f"it lists more than {MAX_TOOLS} tools")
             cursor = page.next_cursor
             if cursor is None:
                 return tools
-        raise _Ended(f"its list has more than {MAX_PAGES} pages")
+        raise Ended(f"its list has more than {MAX_PAGES} pages")
 
     def _take(self, client: Client, listed: list[mcp_types.Tool]) -> None:
         info = client.server_info
@@ -277,23 +300,6 @@ class SupervisedServer:
             self._set_state("ready", "")
         self._settled.set()
 
-    def _reason(self, error: BaseException, stderr: StderrTail) -> str:
-        """Why the server failed, for people; never a stack."""
-        if isinstance(error, _Ended):
-            reason = str(error)
-        elif isinstance(error, FileNotFoundError):
-            reason = f"the command {error.filename or ''} was not found".replace("  ", " ")
-        elif isinstance(error, TimeoutError):
-            reason = "it did not answer in time"
-        elif isinstance(error, MCPError) and error.code == mcp_types.CONNECTION_CLOSED:
-            reason = "it ended before it answered"
-        elif isinstance(error, httpx2.HTTPError):
-            reason = f"it cannot be reached: {error or type(error).__name__}"
-        else:
-            reason = f"{type(error).__name__}: {error}"
-        parts = [reason, self._nonsense, f"its last words: {stderr.last}" if stderr.last else ""]
-        return "; ".join(filter(None, parts))[:MAX_REASON]
-
     def _set_state(self, state: Any, reason: str, restarts: int | None = None) -> None:
         self._state = ServerState(
             name=self.name,
@@ -303,11 +309,3 @@ class SupervisedServer:
             restarts=self._state.restarts if restarts is None else restarts,
         )
         self._on_change(self)
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first plain error in a group of groups: the one that began it."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -3,12 +3,13 @@
 import os
 import shutil
 import sysconfig
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Self
 
 import httpx2
 from mcp import Client, StdioServerParameters, stdio_client
+from mcp.client.session import MessageHandlerFnT
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import Implementation
@@ -20,8 +21,6 @@ from mcp_federation.version import VERSION
 
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 300.0
-
-MessageHandler = Callable[[Any], Awaitable[None]]
 
 
 class _WatchedStream:
@@ -59,7 +58,7 @@ async def open_client(
     *,
     on_end: Callable[[], None],
     stderr: StderrTail,
-    on_message: MessageHandler,
+    on_message: MessageHandlerFnT,
 ) -> AsyncIterator[Client]:
     """An MCP client to the server, its handshake done; `on_end` is called when the connection ends.
 
