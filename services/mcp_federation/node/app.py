@@ -4,6 +4,7 @@ import asyncio
 import logging
 import uuid
 
+from mcp_federation.bus.handling import stop_task
 from mcp_federation.bus.protocol import Bus
 from mcp_federation.contract.messages import Presence
 from mcp_federation.errors import InvalidRequest
@@ -35,7 +36,7 @@ class Node:
         self._name = settings.node
         self._instance = uuid.uuid4().hex
         self._bus = bus
-        self.registrar = Registrar(bus, self._name)
+        self.registrar = Registrar(bus, self._name, specs)
         self.servers = {name: self._make_server(name, spec) for name, spec in specs.items()}
         self._records = RecordPublisher(bus, self._name)
         self.executor = Executor(
@@ -83,8 +84,7 @@ class Node:
 
     async def stop(self) -> None:
         """Take no more work, finish what was taken, and leave."""
-        if self._settling is not None:
-            self._settling.cancel()
+        await stop_task(self._settling)
         await self._heartbeat.stop()
         await self._submissions.stop()
         await self.executor.stop()
@@ -108,11 +108,12 @@ class Node:
     def _on_server(self, server: SupervisedServer) -> None:
         if self.servers.get(server.name) is not server:
             return  # a probe of a submission, not one of ours
-        if (handle := self._withdrawals.pop(server.name, None)) is not None:
+        failed = server.state.state == "failed"
+        if not failed and (handle := self._withdrawals.pop(server.name, None)) is not None:
             handle.cancel()
         if server.state.state == "ready":
             self.registrar.set_tools(server.name, server.tools)
-        elif server.state.state == "failed":
+        elif failed and server.name not in self._withdrawals:
             self._withdrawals[server.name] = asyncio.get_running_loop().call_later(
                 WITHDRAW_AFTER, self.registrar.remove_server, server.name
             )
@@ -144,8 +145,14 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     logging.getLogger("mcp.client.stdio").setLevel(logging.CRITICAL)
     async with connected(settings, f"node-{settings.node}") as bus:
         node = Node(bus, settings, specs)
+        # Starting waits for the catalog, which may not be there yet: a stop must not wait with it.
+        tasks = [asyncio.create_task(work) for work in (node.start(), stop.wait())]
         try:
-            await node.start()
-            await stop.wait()
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if tasks[0].done():
+                await tasks[0]
+                await tasks[1]
         finally:
+            for task in tasks:
+                await stop_task(task)
             await node.stop()

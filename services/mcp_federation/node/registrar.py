@@ -7,8 +7,6 @@ only. What cannot be asked or stored now is tried again.
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
 
 from mcp_federation.bus.handling import stop_task
 from mcp_federation.bus.protocol import Bus, Stored
@@ -25,8 +23,9 @@ from mcp_federation.contract.messages import (
     raise_error_reply,
 )
 from mcp_federation.contract.subjects import CATALOG, CATALOG_STREAM, EXECUTE, REGISTER, Header
-from mcp_federation.errors import FederationError, InvalidRequest
+from mcp_federation.errors import FederationError, InvalidRequest, PayloadTooLarge
 from mcp_federation.logs import get_logger
+from mcp_federation.node.decisions import RENEW_AFTER, Decision, decision, refusal
 from mcp_federation.node.tools import LocalTool
 
 log = get_logger("node")
@@ -34,31 +33,25 @@ log = get_logger("node")
 REGISTER_TIMEOUT = 10.0
 CATALOG_TIMEOUT = 30.0
 AT_ONCE = 16
-RETRY_PAUSE = 1.0
-RENEW_AFTER = 24 * 3600.0
-"""Seconds after which a tool is registered anew, so that its approval never comes near its end."""
-
-
-@dataclass(frozen=True)
-class _Decided:
-    """Governance's verdict on one digest, and when it came."""
-
-    verdict: Verdict
-    at: float
+RETRY_FIRST = 0.5
+RETRY_MAX = 2.0
 
 
 class Registrar:
     """Owns what one node publishes."""
 
-    def __init__(self, bus: Bus, node: str) -> None:
+    def __init__(self, bus: Bus, node: str, servers: Iterable[str] = ()) -> None:
         self._bus = bus
         self._node = node
-        self._wanted: dict[str, dict[str, LocalTool]] = {}
+        # Where two servers have a tool of one name, the first has it: `servers` is their order.
+        self._wanted: dict[str, dict[str, LocalTool]] = {server: {} for server in servers}
+        self._clashes: frozenset[tuple[str, str]] = frozenset()
         self._tools: dict[str, LocalTool] = {}
-        self._decided: dict[str, _Decided] = {}
+        self._decided: dict[str, Decision] = {}
         self._renewals: dict[str, float] = {}
         self.published = DigestSet()
         self._settled = False
+        self._problem = ""
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -83,7 +76,8 @@ class Registrar:
 
     def remove_server(self, server: str) -> None:
         """The server is gone, and its tools with it."""
-        self._wanted.pop(server, None)
+        if server in self._wanted:
+            self._wanted[server] = {}  # it keeps its place, should it come back
         self._merge()
 
     def settle(self) -> None:
@@ -96,14 +90,17 @@ class Registrar:
         tool = self._tools.get(name)
         return tool if tool is not None and self.published.get(name) == tool.digest else None
 
+    def holder(self, name: str) -> str | None:
+        """The server that has the tool of that local name, published or not."""
+        tool = self._tools.get(name)
+        return tool.server if tool is not None else None
+
     def refused(self) -> tuple[RefusedTool, ...]:
         """The tools that governance did not approve."""
         return tuple(
-            RefusedTool(name=name, decision=decided.verdict.decision, why=_why(decided.verdict))
+            RefusedTool(name=name, decision=decided.verdict.decision, why=decided.why)
             for name, tool in sorted(self._tools.items())
-            if (decided := self._decided.get(name))
-            and decided.verdict.digest == tool.digest
-            and decided.verdict.decision != "approved"
+            if (decided := self._decision_on(tool)) and not decided.approved
         )
 
     async def wait_decided(self, names: Iterable[str], timeout: float) -> bool:
@@ -140,8 +137,11 @@ class Registrar:
         verdict = decode(reply.payload, Verdict)
         if (verdict.name, verdict.digest) != (tool.tool.name, tool.digest):
             raise InvalidRequest("the verdict is of another tool")
-        self._decided[verdict.name] = _Decided(verdict, asyncio.get_running_loop().time())
+        self._decide(verdict)
         return verdict
+
+    def _decide(self, verdict: Verdict) -> None:
+        self._decided[verdict.name] = decision(verdict, asyncio.get_running_loop().time())
 
     async def _remember(self, stored: Stored) -> None:
         message: CatalogMessage = decode(stored.payload, CatalogMessage)  # type: ignore[arg-type]  # a union
@@ -152,12 +152,14 @@ class Registrar:
 
     def _merge(self) -> None:
         tools: dict[str, LocalTool] = {}
+        clashes: set[tuple[str, str]] = set()
         for server, wanted in self._wanted.items():
             for name, tool in wanted.items():
-                if name in tools:
-                    log.error("name_taken", tool=name, server=server, holder=tools[name].server)
-                else:
-                    tools[name] = tool
+                if tools.setdefault(name, tool) is not tool:
+                    clashes.add((name, server))
+        for name, server in sorted(clashes - self._clashes):
+            log.error("name_taken", tool=name, server=server, holder=tools[name].server)
+        self._clashes = frozenset(clashes)
         self._tools = tools
         self._wake.set()
 
@@ -165,79 +167,100 @@ class Registrar:
         tool = self._tools.get(name)
         if tool is None:
             return False
-        decided = self._decided.get(name)
-        refused = (
-            decided is not None
-            and decided.verdict.digest == tool.digest
-            and decided.verdict.decision != "approved"
-        )
+        decided = self._decision_on(tool)
+        refused = decided is not None and not decided.approved
         return refused or (self.published.get(name) == tool.digest and name in self._renewals)
 
     async def _run(self) -> None:
+        pause = RETRY_FIRST
         while True:
             self._wake.clear()
-            outcome = await self._reconcile()
+            done = await self._reconcile()
             self._changed.set()
             self._changed = asyncio.Event()
             try:
-                async with asyncio.timeout(RETRY_PAUSE if outcome == "again" else RENEW_AFTER / 24):
+                async with asyncio.timeout(self._until_renewal() if done else pause):
                     await self._wake.wait()
+                pause = RETRY_FIRST
             except TimeoutError:
-                continue
+                pause = RETRY_FIRST if done else min(2 * pause, RETRY_MAX)
 
-    async def _reconcile(self) -> Literal["done", "again"]:
-        """One pass over the difference; `again` where something could not be done yet."""
+    def _until_renewal(self) -> float:
+        """Seconds until a decision is to be renewed."""
+        now = asyncio.get_running_loop().time()
+        times = (decided.renew_at for tool in self._tools.values() if (decided := self._decision_on(tool)))
+        return max(RETRY_FIRST, min(times, default=now + RENEW_AFTER) - now)
+
+    async def _reconcile(self) -> bool:
+        """One pass over the difference; False where something could not be done yet."""
         gate = asyncio.Semaphore(AT_ONCE)
+        problems: list[str] = []
 
-        async def attempt(name: str) -> bool:
+        async def attempt(name: str) -> None:
             async with gate:
                 try:
                     await self._bring(name)
                 except FederationError as error:
-                    log.warn("registration_delayed", tool=name, code=error.code, reason=error.message)
-                    return False
-                return True
+                    problems.append(error.message)
+                except Exception as error:
+                    # One tool must not keep the others from being published.
+                    log.exception("registration_failed", tool=name)
+                    problems.append(type(error).__name__)
 
         names = [name for name in {*self._tools, *self.published} if self._is_due(name)]
-        done = await asyncio.gather(*(attempt(name) for name in sorted(names)))
-        return "done" if all(done) else "again"
+        await asyncio.gather(*(attempt(name) for name in sorted(names)))
+        if problems and problems[0] != self._problem:
+            log.warn("registrations_delayed", tools=len(problems), reason=problems[0])
+        self._problem = problems[0] if problems else ""
+        return not problems
 
     def _is_due(self, name: str) -> bool:
         tool = self._tools.get(name)
         if tool is None:
             return self._settled and self.published.get(name) is not None
-        now = asyncio.get_running_loop().time()
-        decided = self._decided.get(name)
-        if decided is None or decided.verdict.digest != tool.digest or now - decided.at > RENEW_AFTER:
+        decided = self._standing_decision(tool)
+        if decided is None:
             return True
-        if decided.verdict.decision != "approved":
+        if not decided.approved:
             return self.published.get(name) is not None
         return self.published.get(name) != tool.digest or self._renewals.get(name) != decided.at
+
+    def _decision_on(self, tool: LocalTool) -> Decision | None:
+        decided = self._decided.get(tool.tool.name)
+        return decided if decided is not None and decided.verdict.digest == tool.digest else None
+
+    def _standing_decision(self, tool: LocalTool) -> Decision | None:
+        decided = self._decision_on(tool)
+        now = asyncio.get_running_loop().time()
+        return decided if decided is not None and now < decided.renew_at else None
 
     async def _bring(self, name: str) -> None:
         """Make the catalog show of one tool what it should."""
         tool = self._tools.get(name)
         if tool is None:
             await self._withdraw(name, "the node no longer has it")
+            self._decided.pop(name, None)
             return
         published = self.published.get(name)
         if published is not None and published != tool.digest:
             await self._withdraw(name, "it changed, and awaits approval")
-        decided = self._decided.get(name)
-        now = asyncio.get_running_loop().time()
-        if decided is None or decided.verdict.digest != tool.digest or now - decided.at > RENEW_AFTER:
-            await self.ask(tool)
-            decided = self._decided[name]
-        if self._tools.get(name) is not tool:
+        decided = self._standing_decision(tool)
+        if decided is None:
+            try:
+                await self.ask(tool)
+            except (InvalidRequest, PayloadTooLarge) as error:
+                self._decide(refusal(self._node, tool, error))  # it will be no better the next time
+            decided = self._standing_decision(tool)
+        if decided is None or self._tools.get(name) is not tool:
             return  # it changed while governance looked: the next pass has it
-        if decided.verdict.decision == "approved":
+        if decided.approved:
             await self._publish(tool, decided)
         else:
-            log.warn("tool_refused", tool=name, decision=decided.verdict.decision, why=_why(decided.verdict))
+            log.warn("tool_refused", tool=name, decision=decided.verdict.decision, why=decided.why)
             if self.published.get(name) is not None:
                 await self._withdraw(name, f"governance: {decided.verdict.decision}")
 
-    async def _publish(self, tool: LocalTool, decided: _Decided) -> None:
+    async def _publish(self, tool: LocalTool, decided: Decision) -> None:
         name = tool.tool.name
         entry = CatalogEntry(
             node=self._node,
@@ -259,9 +282,3 @@ class Registrar:
         self.published.drop(name)
         self._renewals.pop(name, None)
         log.info("tool_withdrawn", tool=name, reason=reason)
-
-
-def _why(verdict: Verdict) -> str:
-    return "; ".join(f"{finding.rule} at {finding.where}: {finding.why}" for finding in verdict.findings)[
-        :500
-    ]

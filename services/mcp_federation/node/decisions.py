@@ -1,0 +1,62 @@
+"""Governance's verdicts as a node keeps them: what was decided, and when to ask anew. Pure."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jwt
+
+from mcp_federation.contract.messages import Finding, Verdict
+from mcp_federation.errors import FederationError, InternalError
+from mcp_federation.node.tools import LocalTool
+
+RENEW_AFTER = 24 * 3600.0
+"""Seconds after which a tool is registered anew at the latest; sooner where its approval ends soon."""
+
+MAX_WHY = 500
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A verdict, when it came, and when to ask anew, in the event loop's time."""
+
+    verdict: Verdict
+    at: float
+    renew_at: float
+
+    @property
+    def approved(self) -> bool:
+        """Whether the tool may be published."""
+        return self.verdict.decision == "approved"
+
+    @property
+    def why(self) -> str:
+        """The findings in one line."""
+        findings = (f"{finding.rule} at {finding.where}: {finding.why}" for finding in self.verdict.findings)
+        return "; ".join(findings)[:MAX_WHY]
+
+
+def decision(verdict: Verdict, now: float) -> Decision:
+    """The decision that a verdict is; an approval is renewed when half of its life is over.
+
+    Raises:
+        InternalError: the approval in it is none.
+    """
+    life = RENEW_AFTER if verdict.approval is None else min(RENEW_AFTER, _life(verdict.approval) / 2)
+    return Decision(verdict, now, now + life)
+
+
+def refusal(node: str, tool: LocalTool, error: FederationError) -> Verdict:
+    """What comes of a tool that governance cannot even judge."""
+    remedy = "Mend the tool at its server."
+    finding = Finding(rule=error.code, severity="high", where="", why=error.message, remedy=remedy)
+    name, digest = tool.tool.name, tool.digest
+    return Verdict(node=node, name=name, digest=digest, decision="rejected", findings=(finding,))
+
+
+def _life(approval: str) -> float:
+    """Seconds that an approval holds from when it was signed; whether it is genuine its readers check."""
+    try:
+        claims: dict[str, Any] = jwt.decode(approval, options={"verify_signature": False})
+        return float(claims["exp"]) - float(claims["iat"])
+    except (jwt.InvalidTokenError, KeyError, TypeError, ValueError) as error:
+        raise InternalError("the verdict's approval cannot be read") from error
