@@ -74,23 +74,30 @@ class Submissions:
     async def _respond(self, delivery: Delivery) -> Reply:
         submission = decode(delivery.payload, Submission)
         check_local_name(submission.name)
-        if submission.name in self._configured or self._is_taken(submission.name):
-            raise Conflict(f"the node already has {submission.name!r} from elsewhere")
+        url = submission.server_url
+        if url is not None and not url.startswith(("http://", "https://")):
+            raise InvalidRequest("the server's URL must begin with http:// or https://")
+        if submission.name in self._configured:
+            raise Conflict(f"the node already has a server called {submission.name!r}")
+        self._check_free(submission, submission.name)
         described = to_described_tool(submission)
         verdict = await self._registrar.ask(described)
         _demand_approval([verdict])
-        if submission.server_url is None:
+        if url is None:
             names, verdicts = [submission.name], [verdict]
         else:
-            names, verdicts = await self._probe(submission, submission.server_url)
+            names, verdicts = await self._probe(submission, url)
         await self._bus.store(SUBMISSION.of(self._node, submission.name), encode(submission))
         await self._wait_published(submission, names)
         published = tuple(name for name in names if self._registrar.get(name))
         return Reply(encode(SubmissionAnswer(published=published, verdicts=tuple(verdicts))))
 
-    def _is_taken(self, name: str) -> bool:
-        tool = self._registrar.get(name)
-        return tool is not None and name not in self._adopted
+    def _check_free(self, submission: Submission, name: str) -> None:
+        """Refuse a tool name that something else on this node has."""
+        holder = self._registrar.holder(name)
+        replaced = name == submission.name and name in self._adopted
+        if holder is not None and holder != submission.name and not replaced:
+            raise Conflict(f"the node already has {name!r} from elsewhere")
 
     async def _probe(self, submission: Submission, url: str) -> tuple[list[str], list[Verdict]]:
         """The local names of a server's tools that governance approves, and all verdicts on them."""
@@ -108,6 +115,8 @@ class Submissions:
             await server.stop()
         if not tools:
             raise InvalidRequest("the MCP server lists no tool that can be published")
+        for tool in tools:
+            self._check_free(submission, tool.tool.name)
         verdicts = [await self._registrar.ask(tool) for tool in tools]
         if not any(verdict.decision == "approved" for verdict in verdicts):
             _demand_approval(verdicts)
@@ -156,8 +165,13 @@ def to_described_tool(submission: Submission) -> LocalTool:
     Raises:
         InvalidRequest: its input schema is no JSON object.
     """
-    schema = submission.input_schema or msgspec.Raw(b'{"type":"object"}')
-    parsed = msgspec.json.decode(schema)
+    schema = submission.input_schema
+    if schema is None or bytes(schema).strip() == b"null":
+        schema = msgspec.Raw(b'{"type":"object"}')
+    try:
+        parsed = msgspec.json.decode(schema)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidRequest("the input schema is no JSON, or nests too deeply") from error
     if not isinstance(parsed, dict):
         raise InvalidRequest("the input schema must be a JSON object")
     properties = parsed.get("properties")
