@@ -1,10 +1,11 @@
 """Reads the ecosystem's own `mcpServers` file, as Claude Desktop, VS Code and Cursor write it.
 
 VS Code's key `servers`, comments and trailing commas are understood, and so are `${VAR}`,
-`${VAR:-default}`, `${env:VAR}`, `${userHome}` and `${workspaceFolder}` in its values. An entry that makes
-no sense costs only itself.
+`${VAR:-default}`, `${env:VAR}`, `${userHome}`, `${workspaceFolder}`, `${workspaceFolderBasename}` and
+`${pathSeparator}` in its values. An entry that makes no sense costs only itself.
 """
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -80,17 +81,28 @@ def load_config(path: Path) -> dict[str, Spec]:
     servers = document.get("mcpServers", document.get("servers")) if isinstance(document, dict) else None
     if not isinstance(servers, dict):
         raise InvalidRequest(f'{path} has no "mcpServers" object')
-    variables = {**os.environ, "userHome": str(Path.home()), "workspaceFolder": str(path.resolve().parent)}
+    variables = {**os.environ, **_editor_variables(path.resolve().parent)}
     specs = {str(name): _spec(entry, variables) for name, entry in servers.items()}
     return {name: spec for name, spec in specs.items() if spec is not None}
+
+
+def _editor_variables(folder: Path) -> dict[str, str]:
+    return {
+        "userHome": str(Path.home()),
+        "workspaceFolder": str(folder),
+        "workspaceFolderBasename": folder.name,
+        "pathSeparator": os.sep,
+        "/": os.sep,
+    }
 
 
 def _parse(text: str) -> Any:
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:
-        # json5 is slow, and only files written by hand need it.
-        return json5.loads(text)
+        # json5 is slow, and only files written by hand need it. What it takes beyond JSON (lone
+        # surrogates, NaN) nothing behind this could send on.
+        return msgspec.json.decode(json.dumps(json5.loads(text)))
 
 
 def _spec(entry: Any, variables: Mapping[str, str]) -> Spec | None:

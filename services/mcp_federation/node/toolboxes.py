@@ -7,14 +7,16 @@ import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from mcp.server.mcpserver import MCPServer
 
+from mcp_federation.errors import InvalidRequest
 from mcp_federation.logs import get_logger
 from mcp_federation.node.config import BrokenSpec
 
@@ -32,27 +34,42 @@ def load_toolboxes(sources: Iterable[str]) -> dict[str, ToolboxSpec | BrokenSpec
     """The toolboxes behind `module:object` or folder paths, by the name of each server.
 
     The object is an `MCPServer`, or a callable without arguments that returns one.
+
+    Raises:
+        InvalidRequest: two servers share a name.
     """
     found: dict[str, ToolboxSpec | BrokenSpec] = {}
     for source in sources:
-        if Path(source).is_dir():
-            for path in sorted(Path(source).glob("[!_]*.py")):
-                found |= _load(path.stem, lambda path=path: _servers_in(_import_file(path)))  # type: ignore[misc]
+        folder = Path(source)
+        if folder.is_dir():
+            for path in sorted(folder.glob("[!_]*.py")):
+                _add(found, _load(path.stem, partial(_servers_in_file, path)))
         else:
-            found |= _load(source, lambda source=source: [_import_object(source)])  # type: ignore[misc]
+            _add(found, _load(source, partial(_import_object, source)))
     return found
 
 
-def _load(source: str, load: Any) -> dict[str, ToolboxSpec | BrokenSpec]:
+def _add(
+    found: dict[str, ToolboxSpec | BrokenSpec], loaded: Iterable[tuple[str, ToolboxSpec | BrokenSpec]]
+) -> None:
+    for name, spec in loaded:
+        # Modules may import each other's servers.
+        if found.setdefault(name, spec) != spec:
+            raise InvalidRequest(f"two servers are called {name!r}")
+
+
+def _load(
+    source: str, load: Callable[[], list[MCPServer[Any]]]
+) -> list[tuple[str, ToolboxSpec | BrokenSpec]]:
     try:
-        return {server.name: ToolboxSpec(server) for server in load()}
-    except Exception as error:
+        return [(server.name, ToolboxSpec(server)) for server in load()]
+    except (Exception, SystemExit) as error:
         # Whatever a user's module raises at import is its own fault and no reason to stop the node.
         log.exception("toolbox_failed", toolbox=source)
-        return {source: BrokenSpec(f"the toolbox does not load: {type(error).__name__}: {error}")}
+        return [(source, BrokenSpec(f"the toolbox does not load: {type(error).__name__}: {error}"))]
 
 
-def _import_object(source: str) -> MCPServer[Any]:
+def _import_object(source: str) -> list[MCPServer[Any]]:
     module_name, colon, attribute = source.partition(":")
     if not colon:
         raise ValueError("a toolbox is named module:object, or is a folder")
@@ -63,7 +80,7 @@ def _import_object(source: str) -> MCPServer[Any]:
         target = target()
     if not isinstance(target, MCPServer):
         raise TypeError(f"{source} is not an MCPServer")
-    return target
+    return [target]
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -82,7 +99,8 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _servers_in(module: ModuleType) -> list[MCPServer[Any]]:
+def _servers_in_file(path: Path) -> list[MCPServer[Any]]:
+    module = _import_file(path)
     servers = [value for value in vars(module).values() if isinstance(value, MCPServer)]
     if not servers:
         raise ValueError("the module has no MCPServer object")

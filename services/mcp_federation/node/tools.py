@@ -13,7 +13,9 @@ from mcp_federation.contract.names import check_local_name
 from mcp_federation.contract.names import local_name as join_names
 from mcp_federation.errors import InvalidRequest
 
-_NUMBERS = re.compile(r"v?(\d+)(?:\.(\d+))?(?:\.(\d+))?(.*)")
+MAX_VERSION = 64
+
+_NUMBERS = re.compile(r"v?([0-9]+)(?:\.([0-9]+))?(?:\.([0-9]+))?(.*)")
 
 
 @dataclass(frozen=True)
@@ -36,20 +38,20 @@ def to_local_tools(
 
     `only_tool_is_server`: the tool of a one-tool Python toolbox goes by its own name.
     """
-    tools: list[LocalTool] = []
+    tools: dict[str, LocalTool] = {}
     unfit: dict[str, str] = {}
     for item in listed:
         bare = only_tool_is_server and len(listed) == 1
         name = item.name if bare else join_names(server, item.name)
-        if any(tool.tool.name == name for tool in tools):
+        if name in tools:
             unfit[name] = "the server lists two tools of that name"
             continue
         try:
             tool = canonical_tool(_to_tool(check_local_name(name), item, to_semver(version)))
-            tools.append(LocalTool(tool, tool_digest(tool), server, item.name))
+            tools[name] = LocalTool(tool, tool_digest(tool), server, item.name)
         except InvalidRequest as error:
             unfit[name] = error.message
-    return tools, unfit
+    return list(tools.values()), unfit
 
 
 def _to_tool(name: str, item: mcp_types.Tool, version: str) -> Tool:
@@ -79,6 +81,7 @@ def to_semver(version: str) -> str:
 
     MCP leaves the form of `serverInfo.version` open: `1.2` and `v1` are common, PEP 440 is too.
     """
+    version = version[:MAX_VERSION]
     if semver.Version.is_valid(version):
         return version
     match = _NUMBERS.fullmatch(version.strip())
