@@ -1,0 +1,134 @@
+"""Real MCP servers made with the SDK, of revision 2026-07-28 and older, over stdio and over HTTP.
+
+`python sdk_servers.py` serves over stdio; `HttpServer` serves on a port, and can go away and come back.
+"""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Any, Self
+
+import uvicorn
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+
+from mcp_federation.node.config import HttpSpec
+
+
+class Seen:
+    """What a server has seen of its clients."""
+
+    def __init__(self) -> None:
+        self.cancelled = asyncio.Event()
+        self.started = asyncio.Event()
+        self.calls = 0
+
+
+def sdk_server(name: str = "sdk", seen: Seen | None = None) -> MCPServer:
+    """A server with tools that answer, wait, fail, and change its list."""
+    server: MCPServer = MCPServer(name, version="2.0.0")
+    seen = seen or Seen()
+
+    @server.tool()
+    async def echo(text: str) -> str:
+        """Gives the text back as it came."""
+        seen.calls += 1
+        return text
+
+    @server.tool()
+    async def record(rows: int) -> dict[str, Any]:
+        """Gives a structured result with a null in it."""
+        return {"rows": rows, "nothing": None}
+
+    @server.tool()
+    async def wait() -> str:
+        """Does not answer by itself, and notices when nobody waits any more."""
+        seen.started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            seen.cancelled.set()
+            raise
+        return "never"
+
+    @server.tool()
+    async def fail() -> str:
+        """Reports an error of its own."""
+        raise ToolError("the disk is full")
+
+    @server.tool()
+    async def grow(name: str, context: Context) -> str:
+        """Adds a tool of that name to the list, and says so in both ways."""
+        server.add_tool(echo, name=name, description="A tool that was not there at the start.")
+        await context.notify_tools_changed()
+        return name
+
+    return server
+
+
+class HttpServer:
+    """Serves an MCP server over streamable HTTP, or over SSE, on a port that stays the same."""
+
+    def __init__(self, server: MCPServer | None = None, *, transport: str = "http") -> None:
+        self.server = server or sdk_server()
+        self.transport = transport
+        self.port = 0
+        self._uvicorn: _Uvicorn | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/{'sse' if self.transport == 'sse' else 'mcp'}"
+
+    @property
+    def spec(self) -> HttpSpec:
+        return HttpSpec(self.url, transport="sse" if self.transport == "sse" else "http")
+
+    async def start(self) -> None:
+        app = self.server.sse_app() if self.transport == "sse" else self.server.streamable_http_app()
+        listening = socket.create_server(("127.0.0.1", self.port), reuse_port=False)
+        self.port = listening.getsockname()[1]
+        config = uvicorn.Config(
+            app, log_config=None, lifespan="on", ws="none", timeout_graceful_shutdown=0, access_log=False
+        )
+        self._uvicorn = _Uvicorn(config)
+        self._task = asyncio.create_task(self._uvicorn.serve(sockets=[listening]))
+        await self._uvicorn.serving.wait()
+
+    async def stop(self) -> None:
+        if self._uvicorn is not None and self._task is not None:
+            self._uvicorn.should_exit = True
+            with suppress(asyncio.CancelledError):
+                await self._task
+            self._uvicorn = self._task = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+
+class _Uvicorn(uvicorn.Server):
+    """Serves inside a test's event loop, and leaves its signals alone."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.serving = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.serving.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+if __name__ == "__main__":
+    sdk_server().run("stdio")

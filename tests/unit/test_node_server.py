@@ -1,0 +1,477 @@
+"""One MCP server under supervision: whatever it does costs its own tools only, and it comes back."""
+
+import asyncio
+import json
+import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp.server.mcpserver import MCPServer
+from structlog.testing import capture_logs
+
+from mcp_federation.contract.mcp import CallResult, decode_result
+from mcp_federation.contract.messages import ServerState
+from mcp_federation.errors import (
+    DeadlineExceeded,
+    InvalidArguments,
+    ServerUnavailable,
+    ToolFailed,
+    ToolNotFound,
+)
+from mcp_federation.node import server as supervision
+from mcp_federation.node.config import BrokenSpec, HttpSpec, StdioSpec
+from mcp_federation.node.server import SupervisedServer
+from mcp_federation.node.toolboxes import ToolboxSpec
+from tests.support.node_servers import hurry, plain, sdk_over_stdio
+from tests.support.plain_servers import (
+    BANNER,
+    CALLS_ITSELF_NOTHING,
+    DIES_AFTER_LISTING,
+    ENDLESS,
+    EXITS,
+    GARBAGE,
+    HANGS,
+    NEVER_ANSWERS,
+    NEW,
+    NONSENSE,
+)
+from tests.support.sdk_servers import HttpServer, Seen, sdk_server
+
+
+class Watched:
+    """A supervised server, and every state that it went through."""
+
+    def __init__(self, spec: Any, **times: float) -> None:
+        self.states: list[ServerState] = []
+        self._changed = asyncio.Event()
+        chosen = {"start_timeout": 10.0, "poll_interval": 60.0, **times}
+        self.server = SupervisedServer("box", spec, on_change=self._on_change, **chosen)
+
+    def _on_change(self, server: SupervisedServer) -> None:
+        self.states.append(server.state)
+        self._changed.set()
+
+    @property
+    def names(self) -> set[str]:
+        return {tool.tool.name for tool in self.server.tools}
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def until_state(self, state: str) -> ServerState:
+        await self.until(lambda: self.server.state.state == state)
+        return self.server.state
+
+    async def call(self, tool: str, timeout: float = 10, **arguments: Any) -> CallResult:
+        return decode_result((await self.server.call(tool, arguments, timeout)).result)
+
+    async def seen(self) -> Any:
+        return (await self.call("seen")).structured_content
+
+
+Run = Callable[..., Awaitable[Watched]]
+
+
+@pytest.fixture
+async def run(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Run]:
+    """Starts a server and waits until it is ready or has failed."""
+    hurry(monkeypatch)
+    started: list[Watched] = []
+
+    async def make(spec: Any, **times: float) -> Watched:
+        watched = Watched(spec, **times)
+        started.append(watched)
+        watched.server.start()
+        await watched.server.settled()
+        return watched
+
+    yield make
+    await asyncio.gather(*(watched.server.stop() for watched in started))
+
+
+def in_process(server: MCPServer) -> ToolboxSpec:
+    return ToolboxSpec(server)
+
+
+def is_alive(marker: str) -> bool:
+    """Whether a process of ours has that text in its command line."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if marker in path.read_text(errors="replace"):
+                return True
+        except OSError:
+            continue
+    return False
+
+
+async def test_a_server_that_starts_lists_its_tools_and_answers(run: Run) -> None:
+    box = await run(plain())
+    assert box.server.state == ServerState(name="box", state="ready", tools=len(box.server.tools))
+    assert "box.größe €" in box.names
+    assert (await box.call("echo", text="grüße")).text == "grüße"
+    echo = next(tool.tool for tool in box.server.tools if tool.remote_name == "echo")
+    assert (echo.parameters, echo.version) == (("zone", "text", "again"), "1.2.0")
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        (StdioSpec("no-such-command-anywhere"), "the command no-such-command-anywhere was not found"),
+        (StdioSpec(sys.executable, cwd="/no/such/folder"), "the command /no/such/folder was not found"),
+        (StdioSpec("/"), "PermissionError"),
+        (StdioSpec("a\0b"), "ValueError: embedded null byte"),
+        (plain(EXITS), "it ended before it answered; its last words: see https://licences.example"),
+        (plain(NONSENSE), "it answers with what is not valid MCP"),
+        (plain(ENDLESS), "its list has more than 20 pages"),
+        (HttpSpec("http://127.0.0.1:1/mcp"), "it cannot be reached: All connection attempts failed"),
+        (HttpSpec("http://127.0.0.1:1/sse", transport="sse"), "it cannot be reached"),
+        (HttpSpec("http://[::1"), "InvalidURL"),
+        (BrokenSpec("the configuration is wrong"), "the configuration is wrong"),
+    ],
+)
+async def test_a_server_that_does_not_start_says_why(
+    run: Run, monkeypatch: pytest.MonkeyPatch, spec: Any, reason: str
+) -> None:
+    monkeypatch.setattr(supervision, "MAX_PAGES", 20)
+    with capture_logs() as logs:
+        box = await run(spec)
+    state = box.server.state
+    assert (state.state, state.tools) == ("failed", 0)
+    assert state.reason.startswith(reason)
+    assert "s3cret" not in state.reason
+    assert [(log["server"], log["reason"]) for log in logs if log["event"] == "server_failed"] == [
+        ("box", state.reason)
+    ]
+
+
+@pytest.mark.parametrize("manner", [HANGS, NEVER_ANSWERS])
+async def test_a_server_that_does_not_answer_fails_in_time(run: Run, manner: str) -> None:
+    box = await run(plain(manner), start_timeout=0.2)
+    assert box.server.state.reason == "it did not answer in time"
+
+
+async def test_a_server_that_writes_garbage_fails_before_its_time_and_is_told_so(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervision, "NONSENSE_PATIENCE", 0.1)
+    box = await run(plain(GARBAGE), start_timeout=60)
+    assert box.server.state.reason == "it did not answer in time; it writes to stdout what is not MCP"
+
+
+async def test_a_server_that_greets_with_a_banner_works(run: Run) -> None:
+    box = await run(plain(BANNER))
+    assert box.server.state.state == "ready"
+    assert (await box.call("echo", text="a")).text == "a"
+
+
+async def test_a_server_without_tools_is_ready_and_has_none(run: Run) -> None:
+    box = await run(plain(CALLS_ITSELF_NOTHING))
+    assert (box.server.state.state, box.server.tools) == ("ready", [])
+
+
+async def test_a_header_that_is_malformed_does_not_show_its_value(run: Run) -> None:
+    async with HttpServer() as http:
+        box = await run(HttpSpec(http.url, {"Authorization": "Bearer s3cret\n"}))
+        assert box.server.state.state == "failed"
+        assert "s3cret" not in box.server.state.reason
+
+
+async def test_a_server_that_fails_is_started_again_with_growing_pauses(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervision, "BACKOFF_FIRST", 0.01)
+    monkeypatch.setattr(supervision, "BACKOFF_MAX", 0.05)
+    with capture_logs() as logs:
+        box = await run(StdioSpec("no-such-command-anywhere"))
+        await box.until(lambda: box.server.state.restarts >= 5)
+    pauses = [log["retry_in_seconds"] for log in logs if log["event"] == "server_failed"]
+    assert pauses == sorted(pauses)
+    assert [state.state for state in box.states] == ["failed"] * len(box.states)
+
+
+async def test_a_server_that_crashes_fails_its_calls_and_works_again(run: Run) -> None:
+    box = await run(plain())
+    waiting = asyncio.create_task(box.call("wait"))
+    with pytest.raises(ServerUnavailable, match="went away during the call"):
+        await box.call("crash")
+    with pytest.raises(ServerUnavailable):
+        await waiting
+    state = await box.until_state("failed")
+    assert (state.reason, state.restarts) == ("it ended; its last words: the last words", 1)
+    with pytest.raises(ServerUnavailable, match="'box' failed, and is started anew"):
+        await box.call("echo", text="a")
+    await box.until_state("ready")
+    assert (await box.call("echo", text="a")).text == "a"
+
+
+async def test_a_server_that_dies_after_listing_is_told_so(run: Run) -> None:
+    box = await run(plain(DIES_AFTER_LISTING))
+    assert (await box.until_state("failed")).reason.startswith("it ended")
+
+
+async def test_a_backoff_begins_anew_after_good_health(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervision, "HEALTHY_AFTER", 0.0)
+    monkeypatch.setattr(supervision, "BACKOFF_FIRST", 0.01)
+    with capture_logs() as logs:
+        box = await run(StdioSpec("no-such-command-anywhere"))
+        await box.until(lambda: box.server.state.restarts >= 3)
+    assert {log["retry_in_seconds"] for log in logs if log["event"] == "server_failed"} == {0.0}
+
+
+async def test_a_change_that_is_told_is_seen_at_once(run: Run) -> None:
+    box = await run(plain())
+    await box.call("grow", name="fresh")
+    await box.until(lambda: "box.fresh" in box.names)
+    await box.call("describe", text=NEW)
+    await box.until(lambda: any(tool.tool.description == NEW for tool in box.server.tools))
+    await box.call("drop", name="fresh")
+    await box.until(lambda: "box.fresh" not in box.names)
+
+
+@pytest.mark.parametrize("over", ["stdio", "http", "toolbox"])
+async def test_a_change_is_seen_at_once_in_the_newest_revision(run: Run, over: str) -> None:
+    async with HttpServer() as http:
+        specs = {"stdio": sdk_over_stdio(), "http": http.spec, "toolbox": in_process(sdk_server())}
+        box = await run(specs[over])
+        assert box.server.state.state == "ready"
+        await box.call("grow", name="fresh")
+        await box.until(lambda: "box.fresh" in box.names)
+        assert (await box.call("fresh", text="a")).text == "a"
+
+
+async def test_what_changed_before_it_was_listened_to_is_seen(run: Run) -> None:
+    server = sdk_server()
+    box = Watched(in_process(server))
+
+    def add_one(_: object) -> None:
+        # After the first list, before the subscription.
+        if box.server.state.state == "ready" and "late" not in box.names:
+            server.add_tool(len, name="late", description="A tool that came late.")
+
+    box.server._on_change = lambda watched: (box._on_change(watched), add_one(watched))  # type: ignore[func-returns-value]
+    box.server.start()
+    await box.until(lambda: "box.late" in box.names)
+    await box.server.stop()
+
+
+async def test_a_change_that_nobody_told_is_seen_by_a_poll(run: Run) -> None:
+    box = await run(plain(), poll_interval=0.05)
+    await box.call("quietly", text=NEW)
+    await box.until(lambda: any(tool.tool.description == NEW for tool in box.server.tools))
+
+
+async def test_a_list_that_stays_the_same_is_no_change(run: Run) -> None:
+    box = await run(plain(), poll_interval=0.02)
+    states = len(box.states)
+    while (await box.seen())["polls"] < 5:
+        pass
+    assert len(box.states) == states
+
+
+async def test_a_tool_that_cannot_be_published_is_logged_once(run: Run) -> None:
+    server = sdk_server()
+    with capture_logs() as logs:
+        box = await run(in_process(server), poll_interval=0.02)
+        server.add_tool(len, name="x" * 300, description="A tool with too long a name.")
+        await box.until(lambda: bool(box.server.unfit))
+        server.add_tool(len, name="fresh", description="A tool that came later.")
+        await box.until(lambda: "box.fresh" in box.names)
+    assert len([log for log in logs if log["event"] == "tool_unfit"]) == 1
+
+
+async def test_a_list_without_end_ends_the_server(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervision, "MAX_TOOLS", 3)
+    box = await run(plain())
+    assert box.server.state.reason == "it lists more than 3 tools"
+
+
+async def test_a_result_keeps_its_structure_and_its_nulls(run: Run) -> None:
+    box = await run(plain())
+    assert (await box.call("structured")).structured_content == {"rows": [1, None], "isError": True}
+    box = await run(in_process(sdk_server()))
+    assert (await box.call("record", rows=2)).value == {"rows": 2, "nothing": None}
+
+
+async def test_only_an_error_of_the_tool_is_one(run: Run) -> None:
+    box = await run(plain())
+    assert (await box.server.call("fail", {}, 10)).is_error
+    assert not (await box.server.call("structured", {}, 10)).is_error
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(-32601, ToolNotFound), (-32602, InvalidArguments), (-32000, ServerUnavailable), (7, ToolFailed)],
+)
+async def test_an_error_of_the_protocol_is_told(run: Run, code: int, kind: type[Exception]) -> None:
+    box = await run(plain())
+    with pytest.raises(kind):
+        await box.call("refuse", code=code)
+    assert (await box.call("echo", text="still there")).text == "still there"
+
+
+async def test_a_result_that_is_none_fails_the_call_alone(run: Run) -> None:
+    box = await run(plain())
+    with pytest.raises(ToolFailed, match="breaks its own contract"):
+        await box.call("nonsense")
+    assert (await box.call("echo", text="still there")).text == "still there"
+
+
+async def test_a_deadline_ends_a_call_and_the_server_is_told(run: Run) -> None:
+    box = await run(plain())
+    with pytest.raises(DeadlineExceeded, match=r"within 0\.05 s"):
+        await box.call("wait", timeout=0.05)
+    while not (await box.seen())["cancelled"]:
+        pass
+
+
+async def test_a_cancelled_call_is_told_to_the_server(run: Run) -> None:
+    for spec in (plain(), None):
+        seen = Seen()
+        box = await run(spec or in_process(sdk_server(seen=seen)))
+        call = asyncio.create_task(box.call("wait"))
+        if spec is None:
+            await seen.started.wait()
+        else:
+            while (await box.seen())["running"] < 2:
+                pass
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        if spec is None:
+            await asyncio.wait_for(seen.cancelled.wait(), 5)
+        else:
+            while not (await box.seen())["cancelled"]:
+                pass
+
+
+async def test_a_toolbox_that_blocks_a_thread_is_not_waited_for(run: Run) -> None:
+    server: MCPServer = MCPServer("blocking")
+    blocked = threading.Event()
+
+    @server.tool()
+    def block() -> str:
+        """Blocks its thread until somebody frees it."""
+        blocked.wait(30)
+        return "freed"
+
+    box = await run(in_process(server))
+    try:
+        with pytest.raises(DeadlineExceeded):
+            await box.call("block", timeout=0.05)
+    finally:
+        blocked.set()
+
+
+async def test_a_toolbox_that_exits_does_not_end_the_node(run: Run) -> None:
+    server: MCPServer = MCPServer("leaving")
+
+    @server.tool()
+    async def leave() -> str:
+        """Tries to end the process."""
+        raise SystemExit(3)
+
+    @server.tool()
+    def leave_thread() -> str:
+        """Tries to end the process from a thread."""
+        sys.exit(3)
+
+    box = await run(in_process(server))
+    for name in ("leave", "leave_thread"):
+        with pytest.raises(ToolFailed, match="tried to end its process"):
+            await box.call(name)
+
+
+async def test_calls_on_one_server_do_not_wait_for_each_other(run: Run) -> None:
+    box = await run(plain())
+    slow = asyncio.create_task(box.call("wait"))
+    texts = [str(number) for number in range(64)]
+    fast = await asyncio.gather(*(box.call("echo", text=text) for text in texts))
+    assert [result.text for result in fast] == texts
+    assert not slow.done()
+    await box.call("release")
+    assert (await slow).text == "wait"
+
+
+async def test_a_tool_gets_an_environment_without_our_secrets(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MCP_FEDERATION_TOKEN", "s3cret")
+    spec = plain()
+    box = await run(StdioSpec(spec.command, spec.args, {"MINE": "yes"}))
+    environ = (await box.seen())["environ"]
+    assert environ["MINE"] == "yes"
+    assert "s3cret" not in json.dumps(environ)
+
+
+async def test_a_server_over_http_that_goes_away_and_comes_back(run: Run) -> None:
+    async with HttpServer() as http:
+        box = await run(http.spec)
+        assert (await box.call("echo", text="a")).text == "a"
+        await http.stop()
+        await box.until_state("failed")
+        with pytest.raises(ServerUnavailable):
+            await box.call("echo", text="a")
+        await http.start()
+        await box.until_state("ready")
+        assert (await box.call("echo", text="b")).text == "b"
+
+
+async def test_a_server_over_sse_works(run: Run) -> None:
+    async with HttpServer(transport="sse") as http:
+        box = await run(http.spec)
+        assert (await box.call("echo", text="a")).text == "a"
+        await box.server.stop()
+
+
+async def test_a_server_that_is_stopped_leaves_no_process(run: Run) -> None:
+    marker = "a-marker-of-this-test"
+    spec = plain()
+    box = await run(StdioSpec(spec.command, (*spec.args, marker)))
+    assert is_alive(marker)
+    waiting = asyncio.create_task(box.call("wait"))
+    await box.seen()
+    await box.server.stop()
+    with pytest.raises((ServerUnavailable, asyncio.CancelledError)):
+        await waiting
+    assert not is_alive(marker)
+    assert box.server.state.state == "stopped"
+    with pytest.raises(ServerUnavailable, match="is stopping"):
+        await box.call("echo", text="a")
+
+
+async def test_a_server_that_hangs_is_stopped_and_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    hurry(monkeypatch)
+    marker = "another-marker-of-this-test"
+    spec = plain(HANGS)
+    box = Watched(StdioSpec(spec.command, (*spec.args, marker)))
+    box.server.start()
+    with pytest.raises(ServerUnavailable, match="is starting"):
+        await box.call("echo", text="a")
+    async with asyncio.timeout(10):
+        while not is_alive(marker):
+            await asyncio.to_thread(threading.Event().wait, 0.01)
+    await box.server.stop()
+    await box.server.settled()
+    assert not is_alive(marker)
+
+
+async def test_a_server_that_was_never_started_stops() -> None:
+    box = Watched(plain())
+    await box.server.stop()
+    assert box.server.state.state == "stopped"
+
+
+async def test_a_stopped_server_leaves_no_task() -> None:
+    before = asyncio.all_tasks()
+    for spec in (plain(), in_process(sdk_server()), StdioSpec("no-such-command-anywhere")):
+        box = Watched(spec)
+        box.server.start()
+        await box.server.settled()
+        await box.server.stop()
+    assert asyncio.all_tasks() == before
