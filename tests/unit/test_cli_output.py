@@ -9,7 +9,7 @@ from mcp_federation.bus.memory_broker import MemoryBroker
 from mcp_federation.catalog.replica import CatalogReplica
 from mcp_federation.catalog.state import CatalogTool
 from mcp_federation.cli.call import readable, show_result
-from mcp_federation.cli.discover import matches, show_tools, state_of, summary
+from mcp_federation.cli.discover import DESCRIPTION_WIDTH, matches, show_tools, state_of, summary
 from mcp_federation.client import FederationClient
 from mcp_federation.contract.mcp import CallResult
 from mcp_federation.contract.subjects import CATALOG_STREAM
@@ -142,6 +142,17 @@ async def test_a_terminal_gets_a_table_with_the_first_paragraph_and_whole_names(
     assert "Tells the time." in shown
     assert "zone" not in shown
     assert "…" not in shown
+
+
+async def test_a_long_description_is_cut_even_where_no_blank_divides_it(terminal: Terminal) -> None:
+    made, publisher = await client()
+    await publisher.publish("clock", "時" * 300)
+    assert await made.catalog.wait_until(lambda: bool(made.discover()), 10)
+    with redirect_stdout(terminal):
+        show_tools(made, made.discover(), "")
+    await made.catalog.stop()
+    assert terminal.getvalue().count("時") == DESCRIPTION_WIDTH - 1
+    assert "…" in terminal.getvalue()
 
 
 async def test_a_terminal_is_told_when_there_is_nothing(terminal: Terminal) -> None:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+import msgspec
+
 from mcp_federation.bus.handling import stop_task
 from mcp_federation.client import FederationClient
 from mcp_federation.errors import InvalidRequest
@@ -63,7 +65,8 @@ def find_mesh(settings: Settings) -> RunningMesh:
         FederationError: no mesh runs there.
     """
     if "nats_url" not in settings.model_fields_set:
-        return StateDir(settings.state_dir).read_mesh()
+        mesh = StateDir(settings.state_dir).read_mesh()
+        return msgspec.structs.replace(mesh, trusted_keys=settings.trusted_keys or mesh.trusted_keys)
     if not settings.trusted_keys:
         raise InvalidRequest("name the governance key to trust with --trust: its file, or ed25519:…")
     return RunningMesh(

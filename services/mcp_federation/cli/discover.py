@@ -16,6 +16,9 @@ from mcp_federation.mesh.terminal import make_console, safe_text
 HEARD_TIMEOUT: Final = 2.5
 """Seconds to wait for a sign of every node: one heartbeat, and a little."""
 
+DESCRIPTION_WIDTH: Final = 160
+"""Characters of a description in a table; `--json` and a pipe have all of it."""
+
 _STYLES: Final = {"ready": "green", "described": "yellow", "unavailable": "red"}
 
 
@@ -84,16 +87,17 @@ def show_tools(client: FederationClient, tools: list[CatalogTool], query: str) -
     table = Table(box=box.SIMPLE_HEAD, header_style="bold")
     table.add_column("tool", overflow="fold", style="cyan", ratio=2)
     table.add_column("state", no_wrap=True)
-    table.add_column("description", ratio=5)
+    table.add_column("description", overflow="fold", ratio=5)
     for tool in tools:
         state = state_of(client, tool)
         table.add_row(
             safe_text(tool.federated_name),
             Text(state, _STYLES[state]),
-            _first_paragraph(tool.tool.description),
+            _in_short(tool.tool.description),
         )
     console.print(table)
 
 
-def _first_paragraph(description: str) -> str:
-    return safe_text(" ".join(description.strip().split("\n\n")[0].split()))
+def _in_short(description: str) -> str:
+    text = " ".join(description.strip().split("\n\n")[0].split())
+    return safe_text(text if len(text) <= DESCRIPTION_WIDTH else f"{text[: DESCRIPTION_WIDTH - 1]}…")

@@ -46,13 +46,10 @@ def show_ready(console: Console, mesh: ReadyMesh) -> None:
     console.print(Text.assemble(("MCP Federation is ready", "bold green"), f" after {mesh.seconds:.1f} s"))
     console.print()
     console.print(_processes(mesh))
-    console.print()
     console.print(_servers(mesh))
-    for server in mesh.servers:
-        if server.state.reason:
-            console.print(
-                Text(f"  {server.state.name}@{server.node}: {safe_text(server.state.reason)}", "red")
-            )
+    for server in (server for server in mesh.servers if server.state.reason):
+        name = safe_text(f"{server.state.name}@{server.node}")
+        console.print(Text(f"  {name}: {safe_text(server.state.reason)}", "red"))
     _show_examples(console, mesh)
 
 
@@ -103,6 +100,7 @@ def _state(state: ServerState) -> Text:
 
 
 def _show_examples(console: Console, mesh: ReadyMesh) -> None:
+    console.print()
     console.print(Text("Try", "bold"), Text(f"(with {_TOKEN} set)" if mesh.closed else "", "dim"))
     for command in examples(mesh.edge_url, mesh.example, mesh.state_dir, closed=mesh.closed):
         console.print()

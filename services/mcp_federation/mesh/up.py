@@ -1,8 +1,10 @@
 """`mcp-federation up`: a whole mesh on this machine, from nats-server to edge, in one process group."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -52,10 +54,17 @@ async def up(settings: Settings, stop: asyncio.Event, *, demo: bool, console: Co
     port = listening_port(settings.host, settings.port)
     state = StateDir(settings.state_dir)
     async with state.locked():
+        _stop_with_terminal(stop)
         try:
             await Mesh(settings, state, port).run(stop, demo=demo, console=console)
         finally:
             state.forget_mesh()
+
+
+def _stop_with_terminal(stop: asyncio.Event) -> None:
+    """Drain when the terminal is closed, unless we were started to outlive it."""
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, stop.set)
 
 
 class Mesh:
@@ -84,7 +93,8 @@ class Mesh:
                 return
             show_ready(console, ready)
             await stop.wait()
-            console.print("\nstopping …")
+            with suppress(OSError):  # the terminal may be what went away
+                console.print("\nstopping …")
 
     async def _start(self, demo: bool) -> ReadyMesh:
         began = asyncio.get_running_loop().time()
