@@ -9,7 +9,7 @@ from mcp_federation.bus.memory_broker import MemoryBroker
 from mcp_federation.catalog.replica import CatalogReplica
 from mcp_federation.catalog.state import CatalogTool
 from mcp_federation.cli.call import readable, show_result
-from mcp_federation.cli.discover import DESCRIPTION_WIDTH, matches, show_tools, state_of, summary
+from mcp_federation.cli.discover import DESCRIPTION_WIDTH, hear_nodes, matches, show_tools, state_of, summary
 from mcp_federation.client import FederationClient
 from mcp_federation.contract.mcp import CallResult
 from mcp_federation.contract.subjects import CATALOG_STREAM
@@ -162,3 +162,15 @@ async def test_a_terminal_is_told_when_there_is_nothing(terminal: Terminal) -> N
         show_tools(made, [], "")
     await made.catalog.stop()
     assert terminal.getvalue() == "no tool matches 'git'\nthe mesh has no tools yet\n"
+
+
+async def test_a_node_that_is_not_heard_of_is_not_shown_as_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcp_federation.cli.discover.HEARD_TIMEOUT", 0.01)
+    made, publisher = await client("clock")
+    await hear_nodes(made)
+    assert state_of(made, made.discover()[0]) == "unavailable"
+    await publisher.presence()
+    await publisher.bus.flush()
+    await hear_nodes(made)
+    assert await made.catalog.wait_until(lambda: state_of(made, made.discover()[0]) == "ready", 10)
+    await made.catalog.stop()

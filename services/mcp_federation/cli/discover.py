@@ -26,7 +26,7 @@ def run_discover(query: str, as_json: bool, **overrides: Any) -> int:
     """Print the tools whose name or description has every word of `query`; the exit code."""
 
     async def work(client: FederationClient) -> None:
-        await _hear_nodes(client)
+        await hear_nodes(client)
         found = [tool for tool in client.discover() if matches(tool, query)]
         if as_json:
             print(json.dumps([summary(client, tool) for tool in found], indent=2, ensure_ascii=False))  # noqa: T201
@@ -36,7 +36,7 @@ def run_discover(query: str, as_json: bool, **overrides: Any) -> int:
     return run_client(work, **overrides)
 
 
-async def _hear_nodes(client: FederationClient) -> None:
+async def hear_nodes(client: FederationClient) -> None:
     """Wait until each node was heard of, so that those that are gone are not shown as there."""
     nodes = client.catalog.state.nodes
     names = {tool.node for tool in client.discover()}
