@@ -20,6 +20,8 @@ from mcp_federation.contract.names import split_federated_name
 from mcp_federation.contract.subjects import CANCEL, Header
 from mcp_federation.errors import (
     FederationError,
+    InternalError,
+    InvalidRequest,
     NodeUnavailable,
     NotExecutable,
     Overloaded,
@@ -152,7 +154,10 @@ class FederationClient:
 def _result(reply: Delivery) -> CallResult:
     if Header.ERROR_CODE in reply.headers:
         raise_error_reply(reply.payload)
-    result = decode_result(reply.payload)
+    try:
+        result = decode_result(reply.payload)
+    except InvalidRequest as error:
+        raise InternalError("the node answered with what is no result") from error
     if result.is_error:
         raise ToolFailed(result.text or "the tool reported an error without a text")
     return result

@@ -8,6 +8,7 @@
     ├── NotExecutable           409  the entry is published as described only
     ├── PayloadTooLarge         413  over the bound, on either side
     ├── InvalidArguments        422  the arguments break the tool's input schema
+    ├── ApprovalRefused         422  an approval does not hold
     ├── RegistrationRefused     422  governance did not approve; carries the findings
     ├── Overloaded              429  at its limit; nothing ran
     ├── Cancelled               499  the caller went away
@@ -26,6 +27,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 __all__ = [
+    "ApprovalRefused",
     "BusUnavailable",
     "Cancelled",
     "Conflict",
@@ -105,6 +107,12 @@ class InvalidArguments(FederationError):
     """The arguments break the tool's input schema."""
 
     code, status, title = "invalid_arguments", 422, "Invalid arguments"
+
+
+class ApprovalRefused(FederationError):
+    """The approval does not hold: wrong key, other tool, other digest, expired, or forged."""
+
+    code, status, title = "approval_refused", 422, "Approval refused"
 
 
 class RegistrationRefused(FederationError):

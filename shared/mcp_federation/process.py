@@ -4,7 +4,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import uvloop
@@ -50,11 +50,11 @@ def run_process(main: Main) -> int:
 
 
 @asynccontextmanager
-async def connected(settings: Settings, name: str) -> AsyncIterator[NatsBus]:
+async def connected(settings: Settings, name: str, stop: asyncio.Event) -> AsyncIterator[NatsBus]:
     """A bus of this process, once a server answers.
 
     Raises:
-        BusUnavailable: none did within `BUS_PATIENCE` seconds.
+        BusUnavailable: none did within `BUS_PATIENCE` seconds, or before `stop` was set.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + BUS_PATIENCE
@@ -66,11 +66,12 @@ async def connected(settings: Settings, name: str) -> AsyncIterator[NatsBus]:
             )
             break
         except BusUnavailable as error:
-            if loop.time() >= deadline:
-                raise
             log.warn("bus_awaited", reason=error.message)
             # A refusal comes at once, unlike a server that is not there.
-            await asyncio.sleep(BUS_RETRY_PAUSE)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), BUS_RETRY_PAUSE)
+            if stop.is_set() or loop.time() >= deadline:
+                raise
     alive = (
         asyncio.create_task(_show_liveness(bus, settings.liveness_file)) if settings.liveness_file else None
     )

@@ -135,6 +135,8 @@ async def test_messages_that_make_no_sense_are_passed_over(
         encode(publisher.entry("elsewhere")),
     ):
         await publisher.bus.store(CATALOG.of("acme", "nonsense"), payload)
+    elsewhere = publisher.entry("nonsense", execute_subject="mcpfed.v1.execute.globex.nonsense")
+    await publisher.bus.store(CATALOG.of("acme", "nonsense"), encode(elsewhere))
     await publisher.bus.publish(PRESENCE.of("acme"), b"nonsense")
     await publisher.bus.publish(
         PRESENCE.of("acme"), encode(Presence(node="globex", instance="x", interval=1, catalog_hash=""))

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -14,8 +15,8 @@ from mcp_federation.contract.messages import Cancel, decode, encode
 from mcp_federation.contract.subjects import CANCEL, CATALOG_STREAM, EXECUTE, Header
 from mcp_federation.errors import (
     DeadlineExceeded,
+    InternalError,
     InvalidArguments,
-    InvalidRequest,
     NodeUnavailable,
     NotExecutable,
     Overloaded,
@@ -38,7 +39,7 @@ class Mesh:
         self.publishers = publishers
         self.calls: list[Delivery] = []
 
-    async def publish(self, node: str, name: str, **fields: object) -> None:
+    async def publish(self, node: str, name: str, **fields: Any) -> None:
         await self.publishers[node].publish(name, **fields)
         found = await self.client.catalog.wait_until(
             lambda: self.client.catalog.state.get(node, name) is not None, 10
@@ -152,7 +153,7 @@ async def test_an_answer_that_is_no_result_is_refused(mesh: Mesh) -> None:
 
     await mesh.bus.respond(EXECUTE.every("acme"), nonsense)
     await mesh.bus.flush()
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InternalError):
         await mesh.client.execute("echo")
 
 

@@ -42,7 +42,7 @@ async def test_it_waits_for_a_server_that_starts_after_it(own_nats_server: NatsS
     own_nats_server.stop()
     settings = load_settings(nats_url=own_nats_server.url)
     asyncio.get_running_loop().call_later(0.2, own_nats_server.start)
-    async with connected(settings, "a test") as bus:
+    async with connected(settings, "a test", asyncio.Event()) as bus:
         assert bus.connected
     assert not bus.connected
 
@@ -53,7 +53,7 @@ async def test_it_waits_no_longer_than_it_was_told(
     own_nats_server.stop()
     monkeypatch.setattr(process, "BUS_PATIENCE", 0.1)
     with pytest.raises(BusUnavailable):
-        async with connected(load_settings(nats_url=f"{own_nats_server.url}x"), "a test"):
+        async with connected(load_settings(nats_url=f"{own_nats_server.url}x"), "a test", asyncio.Event()):
             pytest.fail("there is nothing to connect to")
 
 
@@ -63,7 +63,7 @@ async def test_it_shows_that_it_lives_while_the_bus_is_there(
     monkeypatch.setattr(process, "LIVENESS_INTERVAL", 0.02)
     alive = tmp_path / "alive"
     settings = load_settings(nats_url=own_nats_server.url, liveness_file=alive)
-    async with connected(settings, "a test") as bus:
+    async with connected(settings, "a test", asyncio.Event()) as bus:
         await eventually(alive.exists)
         own_nats_server.kill()
         await eventually(lambda: not bus.connected)

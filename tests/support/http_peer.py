@@ -76,7 +76,8 @@ class HttpPeer:
         if route is None:
             return web.json_response({"detail": "no such path"}, status=404)
         if callable(route):
-            return await route(request)
+            answer: web.StreamResponse = await route(request)
+            return answer
         return web.json_response(route)
 
 

@@ -18,7 +18,8 @@ from msgspec.structs import replace
 
 from mcp_federation.contract.digest import canonical_tool, tool_digest
 from mcp_federation.contract.messages import CatalogEntry, Tool, decode, encode
-from mcp_federation.trust.approvals import TYPE, ApprovalRefused, ApprovalVerifier, Approver
+from mcp_federation.errors import ApprovalRefused
+from mcp_federation.trust.approvals import TYPE, ApprovalVerifier, Approver
 
 KEY = Ed25519PrivateKey.generate()
 APPROVER = Approver(KEY)

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from mcp_federation.catalog.state import CatalogState, CatalogTool
+from mcp_federation.contract.arguments import bind, positional_names
 from mcp_federation.contract.digest import canonical_tool
 from mcp_federation.contract.messages import CatalogEntry, Tool
-from mcp_federation.edge.arguments import bind, positional_names
 from mcp_federation.edge.naming import mcp_name, resolve
 from mcp_federation.errors import InvalidArguments
 from tests.support.edge_mesh import schema_of
@@ -28,35 +28,35 @@ def tool_with(*parameters: str) -> CatalogEntry:
 
 def test_positional_arguments_take_the_servers_order_and_not_the_alphabets() -> None:
     zebra_first = tool_with("zebra", "apple")
-    assert bind(zebra_first, [1, 2], {}) == {"zebra": 1, "apple": 2}
+    assert bind(zebra_first.tool, [1, 2], {}) == {"zebra": 1, "apple": 2}
 
 
 def test_positional_and_named_arguments_mix() -> None:
-    assert bind(tool_with("b", "a", "c"), [1], {"c": 3}) == {"b": 1, "c": 3}
+    assert bind(tool_with("b", "a", "c").tool, [1], {"c": 3}) == {"b": 1, "c": 3}
 
 
 @given(names=names, data=st.data())
 def test_binding_all_by_position_equals_naming_them_all(names: list[str], data: Any) -> None:
     values = data.draw(st.lists(st.integers(), min_size=len(names), max_size=len(names)))
     by_name = dict(zip(names, values, strict=True))
-    assert bind(tool_with(*names), values, {}) == bind(tool_with(*names), [], by_name) == by_name
+    assert bind(tool_with(*names).tool, values, {}) == bind(tool_with(*names).tool, [], by_name) == by_name
 
 
 @given(names=names, extra=st.integers(min_value=1, max_value=3))
 def test_more_arguments_than_the_tool_has_are_refused(names: list[str], extra: int) -> None:
     with pytest.raises(InvalidArguments, match="positional"):
-        bind(tool_with(*names), [0] * (len(names) + extra), {})
+        bind(tool_with(*names).tool, [0] * (len(names) + extra), {})
 
 
 def test_an_argument_given_twice_is_refused_by_name() -> None:
     with pytest.raises(InvalidArguments, match="'a'") as caught:
-        bind(tool_with("a", "b"), [1], {"a": 2})
+        bind(tool_with("a", "b").tool, [1], {"a": 2})
     assert caught.value.details == {"arguments": ["a"]}
 
 
 def test_without_a_published_order_the_required_ones_come_first() -> None:
     unordered = entry(Tool(name="t", input_schema=schema_of("a", "b", "z", required=("z",))))
-    assert positional_names(unordered) == ("z", "a", "b")
+    assert positional_names(unordered.tool) == ("z", "a", "b")
 
 
 @pytest.mark.parametrize("schema", [b"[]", b"true", b'{"properties": []}', b'{"required": 1}', b"{}"])
@@ -64,8 +64,8 @@ def test_a_schema_without_readable_properties_takes_no_positional_arguments(sche
     odd = CatalogEntry(
         node="home", tool=Tool(name="t", input_schema=Raw(schema)), digest="sha256:" + "0" * 64, approval=""
     )
-    assert positional_names(odd) == ()
-    assert bind(odd, [], {"x": 1}) == {"x": 1}
+    assert positional_names(odd.tool) == ()
+    assert bind(odd.tool, [], {"x": 1}) == {"x": 1}
 
 
 def catalog(*tools: tuple[str, str]) -> CatalogState:

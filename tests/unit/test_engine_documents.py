@@ -92,7 +92,7 @@ def test_required_parameters_are_the_names_among_what_is_required() -> None:
 
 
 def test_a_schema_with_very_many_parameters_is_cut() -> None:
-    wide = {"properties": {str(index): {} for index in range(10 * MAX_PARAMETERS)}}
+    wide: dict[str, object] = {"properties": {str(index): {} for index in range(10 * MAX_PARAMETERS)}}
     assert len(list(parameters(wide))) == MAX_PARAMETERS
 
 

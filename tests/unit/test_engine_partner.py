@@ -67,7 +67,7 @@ def test_a_tool_is_executed_with_its_arguments_under_the_base_path() -> None:
 @pytest.mark.parametrize("kind", errors.FederationError.__subclasses__(), ids=lambda kind: kind.code)
 def test_an_error_of_the_federation_arrives_as_itself(kind: type[errors.FederationError]) -> None:
     answer = problem(
-        kind.status, title=kind.title, status=kind.status, detail="so it is", code=kind.code, details={"a": 1}
+        kind.status, title=kind.title, status=kind.status, detail="so it is", code=kind.code, a=1
     )
     with HttpPeer({"POST /execute": answer}) as peer, pytest.raises(kind, match="so it is") as caught:
         partner.remote_execute(peer.url, "clock")

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -31,12 +32,12 @@ class Preferring:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    async def scores(self, _: str, specs: list[MCPToolSpec]) -> list[float]:
+    async def scores(self, query: str, specs: Sequence[MCPToolSpec]) -> list[float]:
         return [float(spec.name == self.name) for spec in specs]
 
 
 class Failing:
-    async def scores(self, _: str, __: list[MCPToolSpec]) -> list[float]:
+    async def scores(self, query: str, specs: Sequence[MCPToolSpec]) -> list[float]:
         raise ServerUnavailable("down")
 
 

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -174,7 +175,7 @@ async def test_a_request_that_does_not_ask_for_the_model_is_not_sent_to_it() -> 
 
 async def test_a_model_is_asked_about_a_bounded_number_of_candidates() -> None:
     class Generous:
-        async def scores(self, _: str, specs: list[MCPToolSpec]) -> list[float]:
+        async def scores(self, query: str, specs: Sequence[MCPToolSpec]) -> list[float]:
             assert len(specs) == MAX_JUDGED
             return [1.0] * len(specs)
 

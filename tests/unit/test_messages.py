@@ -146,11 +146,6 @@ def test_what_stands_in_the_catalog_is_an_entry_or_a_withdrawal() -> None:
                 decode(encode(message), kind)
 
 
-def test_an_entry_lists_the_parameters_of_its_tool() -> None:
-    entry = CatalogEntry(node="acme", tool=TOOL, digest=DIGEST, approval="")
-    assert entry.parameters == ("zone", "format")
-
-
 @given(st.sampled_from(MESSAGES), st.binary(max_size=200))
 def test_decoding_any_bytes_raises_nothing_but_invalid_request(kind: type[Message], payload: bytes) -> None:
     with pytest.raises(InvalidRequest):

@@ -58,7 +58,7 @@ def test_annotations_that_say_nothing_are_left_out() -> None:
 
 
 def test_the_order_of_the_parameters_is_the_servers() -> None:
-    properties = {name: {} for name in ("zone", "format", "at")}
+    properties: dict[str, object] = {name: {} for name in ("zone", "format", "at")}
     tool = one(listed(inputSchema={"type": "object", "properties": properties}))
     assert tool.tool.parameters == ("zone", "format", "at")
     assert tool.digest == tool_digest(tool.tool)

@@ -236,6 +236,10 @@ def _answer(status: int, body: bytes, kind: type[T], peer: str, token: str | Non
     return answer
 
 
+_PROBLEM = frozenset({"type", "title", "status", "detail", "code", "instance"})
+"""What every problem has; its other members are details of its kind."""
+
+
 def _refusal(status: int, body: bytes, peer: str, token: str | None) -> FederationError:
     """The error behind an error answer: by its problem's `code`, else by its status."""
     try:
@@ -249,8 +253,9 @@ def _refusal(status: int, body: bytes, peer: str, token: str | None) -> Federati
         message = f"{peer}: {readable.replace(token, '***') if token else readable}"
     code = problem.get("code")
     if isinstance(code, str):
-        details = problem.get("details")
-        return error_from(code, message, details if isinstance(details, dict) else None)
+        return error_from(
+            code, message, {key: value for key, value in problem.items() if key not in _PROBLEM}
+        )
     return _BY_STATUS.get(status, InternalError)(message)
 
 

@@ -7,12 +7,13 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
+from mcp_federation.bus.protocol import Bus
 from mcp_federation.catalog.replica import CatalogReplica
 from mcp_federation.client import FederationClient
 from mcp_federation.edge.discovery import DISCOVER, Discover
 from mcp_federation.edge.execution import EXECUTE, Execute
 from mcp_federation.edge.guard import Gate, Guard
-from mcp_federation.edge.health import HEALTH, READINESS, ConnectedBus, Ready, healthz
+from mcp_federation.edge.health import HEALTH, READINESS, Ready, healthz
 from mcp_federation.edge.incoming import BodyReader
 from mcp_federation.edge.metadata import RECENT, UPLOAD, MetadataLog, RecentRecords, UploadRecords
 from mcp_federation.edge.openapi import openapi_document
@@ -48,7 +49,7 @@ class _Api(FastAPI):
 
 def create_app(
     client: FederationClient,
-    bus: ConnectedBus,
+    bus: Bus,
     settings: Settings,
     metadata: MetadataLog,
     *,
@@ -85,7 +86,7 @@ def create_app(
 
 def _handlers(
     client: FederationClient,
-    bus: ConnectedBus,
+    bus: Bus,
     settings: Settings,
     metadata: MetadataLog,
     replayed: Callable[[], bool],
@@ -128,7 +129,7 @@ async def run(
             if on_ready is not None:
                 on_ready(url)
 
-        async with connected(settings, "edge") as bus:
+        async with connected(settings, "edge", stop) as bus:
             catalog = CatalogReplica(bus, ApprovalVerifier(keys))
             metadata = MetadataLog(bus)
             replayed = asyncio.Event()

@@ -11,7 +11,6 @@ from mcp_federation.bus.handling import stop_task
 from mcp_federation.catalog.state import CatalogTool
 from mcp_federation.client import FederationClient
 from mcp_federation.contract.mcp import CallResult
-from mcp_federation.edge.arguments import bind
 from mcp_federation.edge.incoming import BodyReader
 from mcp_federation.edge.operations import Operation, json_response
 from mcp_federation.edge.wire import ExecuteRequest, ExecuteResponse, execute_decoder
@@ -19,7 +18,6 @@ from mcp_federation.errors import (
     BusUnavailable,
     Cancelled,
     DeadlineExceeded,
-    FederationError,
     InvalidArguments,
     InvalidRequest,
     NodeUnavailable,
@@ -83,7 +81,9 @@ class Execute:
     ) -> tuple[CatalogTool, CallResult]:
         """The outcome; when the caller hangs up first, the execution is cancelled."""
         loop = asyncio.get_running_loop()
-        execution = loop.create_task(self._execute(call, timeout))
+        execution = loop.create_task(
+            self._client.execute_any(call.mcp_name, call.args, call.kwargs, timeout=timeout)
+        )
         hanging_up = loop.create_task(_hung_up(receive))
         try:
             await asyncio.wait((execution, hanging_up), return_when=asyncio.FIRST_COMPLETED)
@@ -93,23 +93,6 @@ class Execute:
         finally:
             await stop_task(execution)
             await stop_task(hanging_up)
-
-    async def _execute(self, call: ExecuteRequest, timeout: float) -> tuple[CatalogTool, CallResult]:
-        """Try the candidates while nothing ran: positional arguments may read differently on each."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
-        refusal: FederationError | None = None
-        for tool in self._client.candidates(call.mcp_name):
-            arguments = bind(tool.entry, call.args, call.kwargs)
-            left = max(deadline - loop.time(), 0.001)
-            try:
-                return tool, await self._client.execute(tool.federated_name, arguments, timeout=left)
-            except (NodeUnavailable, Overloaded) as error:
-                refusal = error
-            except NotExecutable as error:
-                # Candidates that nothing runs come last: a refusal of one before says more.
-                raise refusal or error from None
-        raise refusal or ToolNotFound(f"no tool is called {call.mcp_name!r}")
 
 
 async def _hung_up(receive: Receive) -> None:

@@ -1,7 +1,6 @@
 """`GET /healthz` and `GET /readyz`: does the process live, and can it serve."""
 
 from collections.abc import Callable
-from typing import Protocol
 
 import msgspec
 from starlette.requests import Request
@@ -34,14 +33,6 @@ READINESS = Operation(
 )
 
 
-class ConnectedBus(Bus, Protocol):
-    """A bus that knows whether it is connected."""
-
-    @property
-    def connected(self) -> bool:
-        """Whether a server is reached right now."""
-
-
 async def healthz(_: Request) -> Response:
     """The process lives."""
     return json_response(Health(status="ok"))
@@ -51,7 +42,7 @@ class Ready:
     """Tells how the mesh looks from here."""
 
     def __init__(
-        self, bus: ConnectedBus, catalog: CatalogState, replayed: Callable[[], bool], home: str, gate: Gate
+        self, bus: Bus, catalog: CatalogState, replayed: Callable[[], bool], home: str, gate: Gate
     ) -> None:
         self._bus = bus
         self._catalog = catalog

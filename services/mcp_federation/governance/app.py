@@ -38,7 +38,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         InvalidRequest: the key files are not usable.
         BusUnavailable: NATS does not answer, or the streams cannot be made.
     """
-    async with connected(settings, "governance") as bus:
+    async with connected(settings, "governance", stop) as bus:
         worker = GovernanceWorker(
             bus,
             settings.state_dir,

@@ -13,7 +13,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     Raises:
         BusUnavailable: NATS does not answer, or the streams cannot be made.
     """
-    async with connected(settings, "metrics") as bus:
+    async with connected(settings, "metrics", stop) as bus:
         worker = MetricsWorker(bus)
         await worker.start()
         try:

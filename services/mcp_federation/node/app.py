@@ -143,7 +143,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     specs = read_specs(settings)
     # It logs each line of a server's nonsense with a stack; we say it once.
     logging.getLogger("mcp.client.stdio").setLevel(logging.CRITICAL)
-    async with connected(settings, f"node-{settings.node}") as bus:
+    async with connected(settings, f"node-{settings.node}", stop) as bus:
         node = Node(bus, settings, specs)
         # Starting waits for the catalog, which may not be there yet: a stop must not wait with it.
         tasks = [asyncio.create_task(work) for work in (node.start(), stop.wait())]

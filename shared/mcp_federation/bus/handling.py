@@ -16,6 +16,7 @@ MAX_HEADER_TEXT = 512
 CLOSE_TIMEOUT = 10.0
 """How long closing waits for handlers that still run, in seconds, before it cancels them."""
 
+CANCEL_AGAIN = 0.5
 OVERLOAD_RETRY_MS = 100
 
 
@@ -96,7 +97,8 @@ def overloaded() -> Reply:
 
 async def stop_task(task: "asyncio.Task[Any] | None") -> None:
     """Cancel a task that one owns and wait for its end."""
-    if task is None:
-        return
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    while task is not None and not task.done():
+        task.cancel()
+        # Again after a while: `asyncio.wait_for` of Python 3.11, which nats-py uses, swallows a cancellation
+        # that comes in the same turn of the loop as what it waits for.
+        await asyncio.wait([task], timeout=CANCEL_AGAIN)

@@ -71,6 +71,10 @@ class Bus(Protocol):
     def max_payload(self) -> int:
         """The most bytes that payload and headers may have together."""
 
+    @property
+    def connected(self) -> bool:
+        """Whether a server is reached right now."""
+
     async def publish(self, subject: str, payload: bytes, headers: Headers | None = None) -> None:
         """Send an event to whoever listens now.
 

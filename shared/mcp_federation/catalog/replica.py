@@ -12,10 +12,10 @@ from mcp_federation.bus.handling import stop_task
 from mcp_federation.bus.protocol import Bus, Delivery, Follower, Stored, Subscription
 from mcp_federation.catalog.state import CatalogState, CatalogTool
 from mcp_federation.contract.messages import CatalogEntry, CatalogMessage, Presence, decode
-from mcp_federation.contract.subjects import CATALOG, CATALOG_STREAM, PRESENCE
-from mcp_federation.errors import DeadlineExceeded, FederationError, InvalidRequest
+from mcp_federation.contract.subjects import CATALOG, CATALOG_STREAM, EXECUTE, PRESENCE
+from mcp_federation.errors import ApprovalRefused, DeadlineExceeded, FederationError, InvalidRequest
 from mcp_federation.logs import get_logger
-from mcp_federation.trust.approvals import ApprovalRefused, ApprovalVerifier
+from mcp_federation.trust.approvals import ApprovalVerifier
 
 log = get_logger("catalog")
 
@@ -96,6 +96,8 @@ class CatalogReplica:
         if isinstance(message, CatalogEntry):
             if (message.node, message.tool.name) != (node, name):
                 raise InvalidRequest("the entry is of another tool than its subject")
+            if message.execute_subject not in (None, EXECUTE.of(node, name)):
+                raise InvalidRequest("the entry sends calls elsewhere than to its own tool")
             known_node = node in self.state.nodes
             applied = self.state.publish(message, stored.sequence, self._verify(message))
             if not known_node:

@@ -97,11 +97,6 @@ class CatalogEntry(Message, frozen=True, kw_only=True, tag="catalog_entry"):
     server: Text = ""
     source_repo: Text | None = None
 
-    @property
-    def parameters(self) -> tuple[str, ...]:
-        """The names of the input properties, in the server's order."""
-        return self.tool.parameters
-
 
 class Withdrawal(Message, frozen=True, kw_only=True, tag="withdrawal"):
     """The tool is no longer published; stands in the catalog in the entry's place."""

@@ -15,19 +15,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from mcp_federation.contract.digest import has_digest
 from mcp_federation.contract.messages import CatalogEntry
 from mcp_federation.contract.names import federated_name
-from mcp_federation.errors import FederationError
+from mcp_federation.errors import ApprovalRefused
 from mcp_federation.trust.keys import TrustedKey, trusted
 
 TYPE: Final = "mcpfed-approval+jwt"
 _ALGORITHM = "EdDSA"
 _REQUIRED = ["sub", "digest", "exp", "iat"]
 _LEEWAY_SECONDS = 30  # of clocks that differ between organisations
-
-
-class ApprovalRefused(FederationError):
-    """The approval does not hold: wrong key, other tool, other digest, expired, or forged."""
-
-    code, status, title = "approval_refused", 422, "Approval refused"
 
 
 class Approver:
