@@ -17,6 +17,7 @@
     ├── ServerUnavailable       503  the MCP server behind the node is down
     ├── NodeUnavailable         503  no node answers for the tool; nothing ran
     ├── BusUnavailable          503  NATS cannot be reached
+    ├── ConnectionLost          503  NATS went away before the answer came; it may have run
     └── DeadlineExceeded        504  no answer in time; it may have run
 
 `code` is the stable name that callers branch on. `status` is at once the HTTP status and the
@@ -31,6 +32,7 @@ __all__ = [
     "BusUnavailable",
     "Cancelled",
     "Conflict",
+    "ConnectionLost",
     "DeadlineExceeded",
     "FederationError",
     "InternalError",
@@ -161,6 +163,12 @@ class BusUnavailable(FederationError):
     """NATS cannot be reached, or a stream that is needed is not there."""
 
     code, status, title = "bus_unavailable", 503, "Bus unavailable"
+
+
+class ConnectionLost(FederationError):
+    """The connection to NATS broke while the answer was awaited; the tool may have run."""
+
+    code, status, title, ran = "connection_lost", 503, "Connection lost", None
 
 
 class DeadlineExceeded(FederationError):

@@ -10,6 +10,7 @@ all other fields go to `metadata`. `stack` stands only beside an exception, and 
 import logging
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
@@ -62,10 +63,24 @@ def configure_logs(
     structlog.configure(
         processors=[*shared, *render],
         wrapper_class=structlog.make_filtering_bound_logger(numeric),
-        logger_factory=structlog.WriteLoggerFactory(file=out),
+        logger_factory=lambda *_: _Output(out),
         cache_logger_on_first_use=False,
     )
     _route_standard_library(numeric)
+
+
+class _Output:
+    """Writes lines to a stream. One that is gone, as a closed terminal is, must not end whoever logs."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def msg(self, line: str) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.write(line + "\n")
+            self._stream.flush()
+
+    debug = info = warning = warn = error = exception = critical = fatal = log = msg
 
 
 def _add_level(_: WrappedLogger, method: str, event: EventDict) -> EventDict:

@@ -16,7 +16,7 @@ from mcp_federation.bus.nats import NatsBus
 from mcp_federation.bus.protocol import Delivery, Reply, Stored
 from mcp_federation.contract.messages import ErrorReply, decode
 from mcp_federation.contract.subjects import StreamSpec, Template
-from mcp_federation.errors import BusUnavailable, DeadlineExceeded, PayloadTooLarge
+from mcp_federation.errors import BusUnavailable, ConnectionLost, DeadlineExceeded, PayloadTooLarge
 from tests.support.nats_server import NatsServer, eventually, temporary_folder
 
 pytestmark = pytest.mark.bus
@@ -309,8 +309,26 @@ async def test_a_request_that_is_under_way_when_the_bus_closes_ends_with_it(bus:
     call = asyncio.create_task(bus.request("silent", b"", timeout=30))
     await asyncio.wait_for(arrived.wait(), 5)
     await bus.close()
-    with pytest.raises(BusUnavailable):
+    with pytest.raises(ConnectionLost):
         await asyncio.wait_for(call, 5)
+
+
+async def test_a_request_that_is_under_way_when_the_server_dies_ends_at_once_and_may_have_run(
+    own_nats_server: NatsServer,
+) -> None:
+    arrived = asyncio.Event()
+
+    async def silent(_: Delivery) -> None:
+        arrived.set()
+
+    async with await NatsBus.connect(own_nats_server.url) as bus:
+        await bus.respond("silent", silent)
+        call = asyncio.create_task(bus.request("silent", b"", timeout=30))
+        await asyncio.wait_for(arrived.wait(), 5)
+        own_nats_server.kill()
+        with pytest.raises(ConnectionLost) as lost:
+            await asyncio.wait_for(call, 5)
+    assert lost.value.ran is None
 
 
 async def test_a_bus_that_is_closed_refuses_everything(own_nats_server: NatsServer) -> None:

@@ -45,6 +45,7 @@ def test_details_belong_to_the_error_alone() -> None:
 def test_only_errors_after_which_nothing_ran_invite_a_retry() -> None:
     assert {kind.code for kind in KINDS if kind.ran is not False} == {
         "cancelled",
+        "connection_lost",
         "deadline_exceeded",
         "internal_error",
         "payload_too_large",

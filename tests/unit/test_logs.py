@@ -49,6 +49,12 @@ def test_a_line_has_the_shape_that_winston_s_collectors_read(out: io.StringIO, l
     }
 
 
+def test_a_stream_that_is_gone_ends_nobody_who_logs(out: io.StringIO) -> None:
+    configure_logs("info", stream=out)
+    out.close()
+    get_logger("node").error("nobody_reads_this")
+
+
 def test_without_a_message_the_operation_is_said_in_words(out: io.StringIO, lines: Lines) -> None:
     configure_logs("info", stream=out)
     get_logger("node").info("tool_published")

@@ -123,7 +123,10 @@ async def test_a_server_that_starts_lists_its_tools_and_answers(run: Run) -> Non
     ("spec", "reason"),
     [
         (StdioSpec("no-such-command-anywhere"), "the command no-such-command-anywhere was not found"),
-        (StdioSpec(sys.executable, cwd="/no/such/folder"), "the command /no/such/folder was not found"),
+        (
+            StdioSpec(sys.executable, cwd="/no/such/folder"),
+            "its working directory /no/such/folder is not there",
+        ),
         (StdioSpec("/"), "PermissionError"),
         (StdioSpec("a\0b"), "ValueError: embedded null byte"),
         (plain(EXITS), "it ended before it answered; its last words: see https://licences.example"),
@@ -132,7 +135,7 @@ async def test_a_server_that_starts_lists_its_tools_and_answers(run: Run) -> Non
         (HttpSpec("http://127.0.0.1:1/mcp"), "it cannot be reached: All connection attempts failed"),
         (HttpSpec("http://127.0.0.1:1/sse", transport="sse"), "it cannot be reached"),
         (HttpSpec("http://[::1"), "InvalidURL"),
-        (BrokenSpec("the configuration is wrong"), "the configuration is wrong"),
+        (BrokenSpec("see https://u:s3cret@a\n \ud800"), "see https://a ?"),
     ],
 )
 async def test_a_server_that_does_not_start_says_why(

@@ -17,6 +17,7 @@ from mcp_federation.edge.wire import ExecuteRequest, ExecuteResponse, execute_de
 from mcp_federation.errors import (
     BusUnavailable,
     Cancelled,
+    ConnectionLost,
     DeadlineExceeded,
     InvalidArguments,
     InvalidRequest,
@@ -49,6 +50,7 @@ EXECUTE = Operation(
         ServerUnavailable,
         NodeUnavailable,
         BusUnavailable,
+        ConnectionLost,
         DeadlineExceeded,
     ),
 )

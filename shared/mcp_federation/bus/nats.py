@@ -30,7 +30,14 @@ from mcp_federation.bus.protocol import (
     Subscription,
 )
 from mcp_federation.contract.subjects import StreamSpec
-from mcp_federation.errors import BusUnavailable, Conflict, DeadlineExceeded, NodeUnavailable, PayloadTooLarge
+from mcp_federation.errors import (
+    BusUnavailable,
+    Conflict,
+    ConnectionLost,
+    DeadlineExceeded,
+    NodeUnavailable,
+    PayloadTooLarge,
+)
 from mcp_federation.logs import get_logger
 
 log = get_logger("bus")
@@ -61,6 +68,7 @@ class NatsBus:
     def __init__(self, connection: Client, watch: "_ConnectionWatch") -> None:
         self._nc = connection
         self._watch = watch
+        watch.on_dropped = self._fail_waiting
         self._js = connection.jetstream(timeout=STORE_TIMEOUT)
         self._open: list[Subscription] = []
         self._inbox = connection.new_inbox()
@@ -223,7 +231,7 @@ class NatsBus:
         try:
             delivery = await self.request(subject, payload, timeout=STORE_TIMEOUT, headers=headers)
             ack = msgspec.json.decode(delivery.payload, type=_PubAck)
-        except (NodeUnavailable, DeadlineExceeded, msgspec.DecodeError) as error:
+        except (NodeUnavailable, DeadlineExceeded, ConnectionLost, msgspec.DecodeError) as error:
             raise BusUnavailable("no stream keeps the message") from error
         if ack.error is not None:
             if ack.error.err_code == _WRONG_LAST_SEQUENCE:
@@ -284,15 +292,19 @@ class NatsBus:
         with suppress(nats.errors.Error, TimeoutError):
             async with asyncio.timeout(5):
                 await self._nc.close()
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(BusUnavailable("the bus is closed"))
+        self._fail_waiting()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
+
+    def _fail_waiting(self) -> None:
+        """No answer to a request under way may be waited for: it may have come while nobody listened."""
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(ConnectionLost("the connection to NATS broke before the answer came"))
 
     async def _on_reply(self, msg: Msg) -> None:
         future = self._waiting.pop(msg.subject.rpartition(".")[2], None)
@@ -388,9 +400,11 @@ class _ConnectionWatch:
 
     def __init__(self, on_lost: Callable[[], None]) -> None:
         self._on_lost = on_lost
+        self.on_dropped: Callable[[], None] = lambda: None
         self.expected = False
 
     async def on_disconnected(self) -> None:
+        self.on_dropped()
         if not self.expected:
             log.warn("nats_disconnected")
 
