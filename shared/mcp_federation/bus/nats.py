@@ -277,7 +277,7 @@ class NatsBus:
                 # Twice, as nats-py's PING overtakes what its flusher has not written yet.
                 for _ in range(2):
                     await self._nc.flush(timeout=max(1, ceil(timeout)))
-        except (nats.errors.Error, TimeoutError) as error:
+        except (nats.errors.Error, TimeoutError, OSError) as error:
             raise BusUnavailable("the NATS server does not answer") from error
 
     async def close(self) -> None:
@@ -286,12 +286,18 @@ class NatsBus:
         for subscription in reversed(self._open):
             await subscription.close()
         self._open.clear()
-        with suppress(nats.errors.Error, TimeoutError, BusUnavailable):
+        with suppress(BusUnavailable):
             if self._nc.is_connected:
                 await self.flush(2)
-        with suppress(nats.errors.Error, TimeoutError):
+        with suppress(nats.errors.Error, TimeoutError, OSError):
             async with asyncio.timeout(5):
-                await self._nc.close()
+                try:
+                    await self._nc.close()
+                except OSError:
+                    # nats-py stops half-way when data is left for a socket that broke, and forgets the
+                    # data: a second close, which it must not take for done, goes through.
+                    self._nc._status = Client.DISCONNECTED
+                    await self._nc.close()
         self._fail_waiting()
 
     async def __aenter__(self) -> Self:
@@ -349,7 +355,7 @@ class NatsBus:
             )
         try:
             await self._nc.publish(subject, payload, reply=reply, headers=dict(headers) if headers else None)
-        except nats.errors.Error as error:
+        except (nats.errors.Error, OSError) as error:
             raise BusUnavailable("the connection to NATS is down") from error
 
 
@@ -366,7 +372,7 @@ class _Subscription:
         if self._closed:
             return
         self._closed = True
-        with suppress(nats.errors.Error, TimeoutError):
+        with suppress(nats.errors.Error, TimeoutError, OSError):
             # Drained rather than cut: what the server has already sent us is still handled.
             async with asyncio.timeout(5):
                 await self._sub.drain()  # type: ignore[no-untyped-call]  # nats-py leaves it untyped
