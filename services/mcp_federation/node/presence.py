@@ -49,7 +49,11 @@ class Heartbeat:
     async def _run(self) -> None:
         while True:
             self._wake.clear()
-            await self._publish(self._current())
+            try:
+                await self._publish(self._current())
+            except Exception:
+                # Whatever one presence breaks on: without the next one the node counts as gone.
+                log.exception("presence_failed")
             try:
                 async with asyncio.timeout(self._interval):
                     await self._wake.wait()

@@ -39,6 +39,7 @@ NONSENSE_PATIENCE = 5.0
 
 STOP_TIMEOUT = 8.0
 LIST_TIMEOUT = 20.0
+LISTEN_PAUSE = 0.5
 MAX_PAGES = 1000
 MAX_TOOLS = 10_000
 
@@ -90,8 +91,9 @@ class SupervisedServer:
     def start(self) -> None:
         """Start it, and keep it running."""
         if isinstance(self._spec, BrokenSpec):
-            log.error("server_failed", server=self.name, reason=self._spec.reason)
-            self._set_state("failed", self._spec.reason)
+            reason = reason_of(Ended(self._spec.reason))
+            log.error("server_failed", server=self.name, reason=reason)
+            self._set_state("failed", reason)
             self._settled.set()
             return
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -244,7 +246,9 @@ class SupervisedServer:
 
     async def _listen(self, client: Client) -> None:
         """Be told of changes by servers of the 2026-07-28 revision; older ones notify by themselves."""
+        pause = LISTEN_PAUSE
         while True:
+            began = anyio.current_time()
             try:
                 async with client.listen(tools_list_changed=True) as changes:
                     self._wake.set()  # nothing was told of what changed before
@@ -254,7 +258,10 @@ class SupervisedServer:
                 return  # the poll remains
             except SubscriptionLost:
                 self._wake.set()
-            await anyio.sleep(1)
+            # Where subscriptions never last, looking at the list becomes a poll like any other.
+            lasted = anyio.current_time() - began > self._poll_interval
+            pause = LISTEN_PAUSE if lasted else min(2 * pause, self._poll_interval)
+            await anyio.sleep(pause)
 
     async def _on_message(self, message: Any) -> None:
         if isinstance(message, mcp_types.ToolListChangedNotification):

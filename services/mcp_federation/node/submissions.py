@@ -152,9 +152,11 @@ class Submissions:
         """Let go of what an earlier submission of that name brought."""
         if self._adopted.pop(name, None) is None:
             return
-        server = self._servers.pop(name, None)
+        server = self._servers.get(name)
         if server is not None:
+            # While it is still listed: should we be stopped meanwhile, the node stops it.
             await server.stop()
+            del self._servers[name]
         self._registrar.remove_server(name)
         self._registrar.remove_server(_key(name))
 

@@ -15,6 +15,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp_types import Implementation
 
 from mcp_federation.node.config import HttpSpec, StdioSpec
+from mcp_federation.node.faults import Ended
 from mcp_federation.node.stderr_tail import StderrTail
 from mcp_federation.node.toolboxes import ToolboxSpec
 from mcp_federation.version import VERSION
@@ -90,6 +91,8 @@ async def _watched(transport: Any, on_end: Callable[[], None]) -> AsyncIterator[
 
 @asynccontextmanager
 async def _stdio(spec: StdioSpec, errlog: Any, stderr: StderrTail) -> AsyncIterator[Any]:
+    if spec.cwd is not None and not os.path.isdir(spec.cwd):  # noqa: ASYNC240, PTH112 - one stat of a local path
+        raise Ended(f"its working directory {spec.cwd} is not there")
     env = {"PATH": os.environ.get("PATH", os.defpath), **spec.env}
     # Servers installed beside the federation are found without an activated environment.
     env["PATH"] += os.pathsep + sysconfig.get_path("scripts")
