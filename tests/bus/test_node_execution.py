@@ -258,37 +258,39 @@ async def test_a_cancelled_request_is_answered_so(mesh: Mesh) -> None:
 
 async def test_two_requests_of_one_id_do_not_disturb_each_other(mesh: Mesh) -> None:
     node = await plain_node(mesh)
-    requests = [asyncio.create_task(send(mesh, "plain.wait", request_id="same")) for _ in range(2)]
-    await mesh.heard(lambda presence: presence.in_flight == 2)
-    await mesh.bus.publish(CANCEL.of("acme"), encode(Cancel(request_id="same")))
+    first = asyncio.create_task(send(mesh, "plain.wait", request_id="same"))
     await mesh.heard(lambda presence: presence.in_flight == 1)
+    arguments = b'{"arguments":{"seconds":30}}'
+    second = asyncio.create_task(refusal(mesh, "plain.sleep", arguments, request_id="same"))
+    await mesh.heard(lambda presence: presence.in_flight == 2)
     await node.servers["plain"].call("release", {}, 5)
-    replies = await asyncio.gather(*requests)
-    assert sorted(Header.ERROR_CODE in reply.headers for reply in replies) == [False, True]
+    assert decode_result((await first).payload).text == "wait"
+    await mesh.bus.publish(CANCEL.of("acme"), encode(Cancel(request_id="same")))
+    assert isinstance(await second, Cancelled)
 
 
 async def test_a_server_that_crashes_fails_its_call_and_works_again(mesh: Mesh) -> None:
-    await plain_node(mesh)
+    node = await plain_node(mesh)
     with pytest.raises(ServerUnavailable, match="went away"):
         await mesh.call("plain.crash")
     with pytest.raises(ServerUnavailable) as caught:
         await mesh.call("plain.echo", text="a")
     assert "last words" not in caught.value.message
-    await mesh.heard(lambda presence: presence.servers[0].state == "ready")
+    await mesh.ready(node, "plain", restarts=1)
     assert await mesh.call("plain.echo", text="a") == "a"
     assert len(mesh.names()) == PLAIN_TOOLS
 
 
 async def test_a_server_over_http_that_comes_back_works_again(mesh: Mesh) -> None:
     async with HttpServer() as http:
-        await mesh.node({"web": http.spec})
+        node = await mesh.node({"web": http.spec})
         await mesh.has("web.echo")
         assert await mesh.call("web.echo", text="a") == "a"
         await http.stop()
         with pytest.raises(ServerUnavailable):
             await mesh.call("web.echo", text="a")
         await http.start()
-        await mesh.heard(lambda presence: presence.servers[0].state == "ready")
+        await mesh.ready(node, "web", restarts=1)
         assert await mesh.call("web.echo", text="a") == "a"
 
 

@@ -200,6 +200,27 @@ async def test_a_presence_that_is_too_large_is_sent_in_short(bus: Bus) -> None:
     assert json.loads(await asyncio.wait_for(heard.get(), 5))["status"] == "leaving"
 
 
+async def test_a_heart_beats_on_after_a_presence_that_cannot_be_written(bus: Bus) -> None:
+    made = 0
+    heard = asyncio.Event()
+
+    def current() -> Presence:
+        nonlocal made
+        made += 1
+        instance = "\ud800" if made == 1 else "1"
+        return Presence(node="acme", instance=instance, interval=1, catalog_hash="0" * 64)
+
+    async def listen(_: Any) -> None:
+        heard.set()
+
+    await bus.subscribe("mcpfed.v1.presence.acme", listen)
+    await bus.flush()
+    heartbeat = Heartbeat(bus, "acme", 0.01, current)
+    heartbeat.start()
+    await asyncio.wait_for(heard.wait(), 5)
+    await heartbeat.stop()
+
+
 async def test_a_heart_beats_on_where_nothing_can_be_sent(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     tries: asyncio.Queue[str] = asyncio.Queue()
 

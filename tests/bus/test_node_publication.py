@@ -31,6 +31,7 @@ from mcp_federation.errors import (
     ToolNotFound,
 )
 from mcp_federation.node import app, decisions
+from mcp_federation.node import server as supervision
 from mcp_federation.node.config import BrokenSpec
 from mcp_federation.node.registrar import Registrar
 from mcp_federation.node.tools import LocalTool, to_local_tools
@@ -199,7 +200,8 @@ async def test_a_server_that_cannot_start_does_not_keep_what_it_had(mesh: Mesh) 
 async def test_a_failed_server_keeps_its_tools_for_a_while_and_no_longer(
     mesh: Mesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "WITHDRAW_AFTER", 1.0)
+    monkeypatch.setattr(app, "WITHDRAW_AFTER", 0.7)
+    monkeypatch.setattr(supervision, "BACKOFF_MAX", 0.1)
     spec = plain()
     node = await mesh.node({"plain": spec, **boxed(toolbox("box", "a", "b"))})
     await mesh.until(lambda: len(mesh.names()) == PLAIN_TOOLS + 2)
@@ -211,7 +213,7 @@ async def test_a_failed_server_keeps_its_tools_for_a_while_and_no_longer(
     assert state.tools == len(everything)
     # It fails again and again meanwhile, which must not put the withdrawal off.
     await mesh.shows({"box.a", "box.b"})
-    assert node.servers["plain"].state.restarts > 1
+    assert node.servers["plain"].state.restarts > 2
     node.servers["plain"]._spec = spec
     await mesh.shows(everything)
     await mesh.agrees(node)

@@ -247,7 +247,8 @@ async def test_what_was_submitted_is_there_after_a_restart(mesh: Mesh, http: Htt
     await mesh.shows(everything)
     await mesh.leave(node)
     node = await mesh.node(boxed(toolbox("box", "a", "b")))
-    await mesh.heard(lambda presence: [s.state for s in presence.servers] == ["ready"] * 2)
+    await mesh.ready(node, "box")
+    await mesh.ready(node, "weather")
     assert await mesh.call("weather.echo", text="rain") == "rain"
     await mesh.agrees(node)
     assert mesh.names() == everything
@@ -261,12 +262,12 @@ async def test_a_submitted_server_that_is_down_at_the_restart_comes_back(
     await mesh.leave(node)
     await http.stop()
     # Another server that is slow to start keeps the node from settling.
-    await mesh.node({"slow": plain(HANGS)})
+    node = await mesh.node({"slow": plain(HANGS)})
     await mesh.heard(lambda presence: state_of(presence, "weather").state == "failed")
     with pytest.raises(ServerUnavailable, match="not ready yet"):
         await mesh.call("weather.echo", text="rain")
     await http.start()
-    await mesh.heard(lambda presence: state_of(presence, "weather").state == "ready")
+    await mesh.ready(node, "weather", restarts=1)
     assert await mesh.call("weather.echo", text="rain") == "rain"
 
 

@@ -138,6 +138,18 @@ class Mesh:
                 seen = len(self.presences)
                 await self._heard.wait()
 
+    async def ready(self, node: Node, server: str, restarts: int = 0) -> None:
+        """Wait until a presence shows a server ready, after so many restarts at least."""
+        instance = node.presence().instance
+        await self.heard(
+            lambda presence: (
+                presence.instance == instance
+                and presence.status == "up"
+                and (state := state_of(presence, server)).state == "ready"
+                and state.restarts >= restarts
+            )
+        )
+
     async def call(self, name: str, /, timeout: float = PATIENCE, **arguments: Any) -> Any:
         return (await self.client.execute(f"{name}@acme", arguments, timeout=timeout)).value
 

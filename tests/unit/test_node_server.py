@@ -46,6 +46,7 @@ class Watched:
 
     def __init__(self, spec: Any, **times: float) -> None:
         self.states: list[ServerState] = []
+        self._read = 0
         self._changed = asyncio.Event()
         chosen = {"start_timeout": 10.0, "poll_interval": 60.0, **times}
         self.server = SupervisedServer("box", spec, on_change=self._on_change, **chosen)
@@ -65,8 +66,15 @@ class Watched:
                 await self._changed.wait()
 
     async def until_state(self, state: str) -> ServerState:
-        await self.until(lambda: self.server.state.state == state)
-        return self.server.state
+        """The next such state, behind the one that was waited for last."""
+        async with asyncio.timeout(10):
+            while True:
+                while self._read < len(self.states):
+                    self._read += 1
+                    if self.states[self._read - 1].state == state:
+                        return self.states[self._read - 1]
+                self._changed.clear()
+                await self._changed.wait()
 
     async def call(self, tool: str, timeout: float = 10, **arguments: Any) -> CallResult:
         return decode_result((await self.server.call(tool, arguments, timeout)).result)
@@ -198,7 +206,10 @@ async def test_a_server_that_fails_is_started_again_with_growing_pauses(
     assert [state.state for state in box.states] == ["failed"] * len(box.states)
 
 
-async def test_a_server_that_crashes_fails_its_calls_and_works_again(run: Run) -> None:
+async def test_a_server_that_crashes_fails_its_calls_and_works_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervision, "BACKOFF_FIRST", 0.5)
     box = await run(plain())
     waiting = asyncio.create_task(box.call("wait"))
     with pytest.raises(ServerUnavailable, match="went away during the call"):
@@ -316,6 +327,16 @@ async def test_an_error_of_the_protocol_is_told(run: Run, code: int, kind: type[
     with pytest.raises(kind):
         await box.call("refuse", code=code)
     assert (await box.call("echo", text="still there")).text == "still there"
+
+
+async def test_a_server_that_has_lost_our_session_is_looked_at(run: Run) -> None:
+    box = await run(plain())
+    before = (await box.seen())["polls"]
+    with pytest.raises(ServerUnavailable):
+        await box.call("refuse", code=-32600)
+    async with asyncio.timeout(10):
+        while (await box.seen())["polls"] == before:
+            pass
 
 
 async def test_a_result_that_is_none_fails_the_call_alone(run: Run) -> None:
