@@ -182,6 +182,11 @@ async def test_a_node_that_never_started_stops(mesh: Mesh) -> None:
     assert [server.state.state for server in node.servers.values()] == ["stopped"]
 
 
+async def test_a_change_of_a_server_is_told_before_the_next_heartbeat(mesh: Mesh) -> None:
+    node = await mesh.node({"plain": plain()}, heartbeat=600)
+    await mesh.ready(node, "plain")
+
+
 async def test_a_presence_that_is_too_large_is_sent_in_short(bus: Bus) -> None:
     refused = tuple(RefusedTool(name="x" * 200, decision="rejected", why="y" * 500) for _ in range(2000))
     long = Presence(node="acme", instance="1", interval=9, catalog_hash="0" * 64, tools=7, refused=refused)

@@ -25,6 +25,7 @@ from mcp_federation.node import server as supervision
 from mcp_federation.node.config import BrokenSpec, HttpSpec, StdioSpec
 from mcp_federation.node.server import SupervisedServer
 from mcp_federation.node.toolboxes import ToolboxSpec
+from tests.support.nats_server import eventually
 from tests.support.node_servers import hurry, plain, sdk_over_stdio
 from tests.support.plain_servers import (
     BANNER,
@@ -477,9 +478,7 @@ async def test_a_server_that_hangs_is_stopped_and_leaves_no_process(monkeypatch:
     box.server.start()
     with pytest.raises(ServerUnavailable, match="is starting"):
         await box.call("echo", text="a")
-    async with asyncio.timeout(10):
-        while not is_alive(marker):
-            await asyncio.to_thread(threading.Event().wait, 0.01)
+    await eventually(lambda: is_alive(marker))
     await box.server.stop()
     await box.server.settled()
     assert not is_alive(marker)
