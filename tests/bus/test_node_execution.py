@@ -123,6 +123,24 @@ async def test_many_and_long_problems_are_told_in_short(mesh: Mesh) -> None:
     assert await mesh.call("add", numbers=[1, 2]) == 3
 
 
+async def test_arguments_are_checked_against_the_schema_of_now(mesh: Mesh) -> None:
+    async def by_text(text: str) -> str:
+        return text
+
+    async def by_number(number: int) -> int:
+        return number
+
+    server: MCPServer = MCPServer("box")
+    server.add_tool(by_text, name="give", description="Gives back what it is given.")
+    await mesh.node(boxed(server), poll_interval=0.05)
+    await mesh.shows({"give"})
+    assert await mesh.call("give", text="a") == "a"
+    server.remove_tool("give")
+    server.add_tool(by_number, name="give", description="Gives back what it is given.")
+    await mesh.until(lambda: [tool.tool.parameters for tool in mesh.catalog.state.tools()] == [("number",)])
+    assert await mesh.call("give", number=7) == 7
+
+
 async def test_a_schema_that_refers_elsewhere_fetches_nothing(mesh: Mesh) -> None:
     node = await plain_node(mesh)
     tool = node.registrar.get("plain.echo")

@@ -31,7 +31,7 @@ from mcp_federation.node.presence import Heartbeat
 from mcp_federation.settings import Settings, load_settings
 from mcp_federation.version import VERSION
 from tests.conftest import Connect
-from tests.support.nats_server import NatsServer
+from tests.support.nats_server import NatsServer, eventually
 from tests.support.node_servers import Mesh, boxed, hurry, mesh_on, plain, state_of, toolbox
 from tests.support.plain_servers import EXITS, GARBAGE
 from tests.support.sdk_servers import Seen, sdk_server
@@ -148,21 +148,15 @@ async def test_a_node_leaves_no_task_and_no_process(connect: Connect, tmp_path: 
     async with mesh_on(connect, tmp_path) as mesh:
         marker = f"marker-of-{tmp_path.name}"
         spec = plain()
-        bus = await mesh.connect()
+        marked = StdioSpec(spec.command, (*spec.args, marker))
+        node = await mesh.make({"plain": marked, **boxed(sdk_server("box"))})
         before = asyncio.all_tasks()
-        node = await mesh.make(
-            {"plain": StdioSpec(spec.command, (*spec.args, marker)), **boxed(sdk_server("box"))}
-        )
-        node._bus = bus
         await node.start()
         await mesh.has("plain.echo", "box.echo")
         assert await asyncio.to_thread(processes, marker)
         await node.stop()
         assert not await asyncio.to_thread(processes, marker)
-        left = {
-            task for task in asyncio.all_tasks() - before if "mcp_federation/node" in str(task.get_coro())
-        }
-        assert not left
+        await eventually(lambda: not asyncio.all_tasks() - before - {asyncio.current_task()})
 
 
 def processes(marker: str) -> list[str]:

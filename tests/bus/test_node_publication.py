@@ -434,6 +434,19 @@ async def test_a_verdict_on_another_tool_counts_for_nothing(alone: tuple[Registr
     assert found.get("time.now") is None
 
 
+async def test_a_server_that_comes_back_has_its_place_again(bus: Bus) -> None:
+    found = Registrar(bus, "acme", ["first", "second"])
+    tools = {server: replace(a_tool(), server=server) for server in ("second", "first")}
+    for server, tool in tools.items():
+        found.set_tools(server, [tool])
+    assert found.holder("time.now") == "first"
+    found.remove_server("first")
+    assert found.holder("time.now") == "second"
+    found.set_tools("first", [tools["first"]])
+    assert found.holder("time.now") == "first"
+    found.remove_server("never there")
+
+
 async def test_a_tool_that_nobody_has_is_never_decided(alone: tuple[Registrar, Judge]) -> None:
     found, _ = alone
     assert not await found.wait_decided(["time.now"], 0.01)

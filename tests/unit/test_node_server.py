@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mcp.server.caching import CacheHint
 from mcp.server.mcpserver import MCPServer
 from structlog.testing import capture_logs
 
@@ -232,11 +233,10 @@ async def test_a_server_that_dies_after_listing_is_told_so(run: Run) -> None:
 
 async def test_a_backoff_begins_anew_after_good_health(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervision, "HEALTHY_AFTER", 0.0)
-    monkeypatch.setattr(supervision, "BACKOFF_FIRST", 0.01)
     with capture_logs() as logs:
         box = await run(StdioSpec("no-such-command-anywhere"))
         await box.until(lambda: box.server.state.restarts >= 3)
-    assert {log["retry_in_seconds"] for log in logs if log["event"] == "server_failed"} == {0.0}
+    assert {log["retry_in_seconds"] for log in logs if log["event"] == "server_failed"} == {0.1}
 
 
 async def test_a_change_that_is_told_is_seen_at_once(run: Run) -> None:
@@ -279,6 +279,15 @@ async def test_a_change_that_nobody_told_is_seen_by_a_poll(run: Run) -> None:
     box = await run(plain(), poll_interval=0.05)
     await box.call("quietly", text=NEW)
     await box.until(lambda: any(tool.tool.description == NEW for tool in box.server.tools))
+
+
+async def test_a_poll_is_not_answered_by_a_cache(run: Run) -> None:
+    hour = CacheHint(ttl_ms=3_600_000, scope="public")
+    server: MCPServer = MCPServer("cached", cache_hints={"tools/list": hour})
+    server.add_tool(len, name="early", description="A tool from the start.")
+    box = await run(in_process(server), poll_interval=0.05)
+    server.add_tool(len, name="late", description="A tool that came late.")
+    await box.until(lambda: "box.late" in box.names)
 
 
 async def test_a_list_that_stays_the_same_is_no_change(run: Run) -> None:

@@ -127,8 +127,6 @@ class Submissions:
             async with asyncio.timeout(DECIDE_TIMEOUT):
                 while self._adopted.get(submission.name) != submission:
                     await self._changed.wait()
-                if server := self._servers.get(submission.name):
-                    await server.settled()
         await self._registrar.wait_decided(names, DECIDE_TIMEOUT)
 
     async def _on_stored(self, stored: Stored) -> None:
