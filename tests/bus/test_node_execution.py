@@ -73,7 +73,7 @@ async def send(
     return await mesh.bus.request(EXECUTE.of("acme", tool), payload, timeout=timeout, headers=wire)
 
 
-async def refusal(mesh: Mesh, tool: str, payload: bytes = b"{}", **headers: str) -> FederationError:
+async def refusal(mesh: Mesh, tool: str, payload: bytes = b"{}", **headers: Any) -> FederationError:
     """The error that the node answers with."""
     reply = await send(mesh, tool, payload, **headers)
     error = decode(reply.payload, ErrorReply)

@@ -162,7 +162,7 @@ async def test_a_node_leaves_no_task_and_no_process(connect: Connect, tmp_path: 
 def is_of_nats(task: asyncio.Task[Any]) -> bool:
     """Whether the client library runs it, for the connection or for the replica's."""
     coroutine: Any = task.get_coro()
-    return coroutine.__qualname__.startswith(("Subscription.", "Queue.get"))
+    return str(coroutine.__qualname__).startswith(("Subscription.", "Queue.get"))
 
 
 def processes(marker: str) -> list[str]:

@@ -90,7 +90,8 @@ async def test_a_described_tool_is_published_as_described_only(mesh: Mesh) -> No
 
 async def test_a_tool_without_a_schema_takes_an_object(mesh: Mesh) -> None:
     await mesh.node()
-    for name, fields in (("a", {}), ("b", {"input_schema": msgspec.Raw(b"null")})):
+    without: dict[str, Any] = {}
+    for name, fields in (("a", without), ("b", {"input_schema": msgspec.Raw(b"null")})):
         await submit(mesh, name, **fields)
     await mesh.shows({"a", "b"})
     assert {bytes(tool.tool.input_schema) for tool in mesh.catalog.state.tools()} == {b'{"type":"object"}'}

@@ -269,7 +269,11 @@ async def test_what_changed_before_it_was_listened_to_is_seen(run: Run) -> None:
         if box.server.state.state == "ready" and "late" not in box.names:
             server.add_tool(len, name="late", description="A tool that came late.")
 
-    box.server._on_change = lambda watched: (box._on_change(watched), add_one(watched))  # type: ignore[func-returns-value]
+    def on_change(watched: SupervisedServer) -> None:
+        box._on_change(watched)
+        add_one(watched)
+
+    box.server._on_change = on_change
     box.server.start()
     await box.until(lambda: "box.late" in box.names)
     await box.server.stop()

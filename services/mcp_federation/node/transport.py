@@ -5,6 +5,7 @@ import shutil
 import sysconfig
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any, Self
 
 import httpx2
@@ -97,16 +98,20 @@ async def _stdio(spec: StdioSpec, errlog: Any, stderr: StderrTail) -> AsyncItera
     # Servers installed beside the federation are found without an activated environment.
     env["PATH"] += os.pathsep + sysconfig.get_path("scripts")
     parameters = StdioServerParameters(
-        command=_resolved(spec.command, env["PATH"]), args=list(spec.args), env=env, cwd=spec.cwd
+        command=_resolved(spec.command, env["PATH"], spec.cwd), args=list(spec.args), env=env, cwd=spec.cwd
     )
     async with stdio_client(parameters, errlog) as streams:
         stderr.child_started()
         yield streams
 
 
-def _resolved(command: str, path: str) -> str:
-    # Looked up here: event loops differ in whether the child's PATH or ours counts.
-    return shutil.which(command, path=path) or command
+def _resolved(command: str, path: str, cwd: str | None) -> str:
+    # Looked up here: event loops differ in whether the child's PATH or ours counts, and in whether the
+    # error names what was not found, as that of `stat` does.
+    found = shutil.which(command, path=path)
+    if found is None:
+        Path(cwd or "", command).stat()
+    return found or command
 
 
 async def _http(spec: HttpSpec, stack: AsyncExitStack) -> Any:
