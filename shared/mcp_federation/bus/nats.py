@@ -1,7 +1,6 @@
 """The bus over NATS: core subjects for events and request-reply, JetStream for what is kept."""
 
 import asyncio
-import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from math import ceil
@@ -16,6 +15,7 @@ from nats.aio.subscription import Subscription as NatsSubscription
 from nats.js.api import DiscardPolicy, StreamConfig
 
 from mcp_federation.bus.handling import Tasks, answer, error_answer, handle, overloaded
+from mcp_federation.bus.nats_connection import ConnectionWatch, open_connection
 from mcp_federation.bus.nats_streams import NatsConsumer, NatsFollower
 from mcp_federation.bus.protocol import (
     BatchHandler,
@@ -65,7 +65,7 @@ class _PubAck(msgspec.Struct):
 class NatsBus:
     """A `Bus` over one NATS connection. Make it with `connect`."""
 
-    def __init__(self, connection: Client, watch: "_ConnectionWatch") -> None:
+    def __init__(self, connection: Client, watch: ConnectionWatch) -> None:
         self._nc = connection
         self._watch = watch
         watch.on_dropped = self._fail_waiting
@@ -91,39 +91,7 @@ class NatsBus:
         Raises:
             BusUnavailable: none of them answers within `timeout` seconds.
         """
-        connection = Client()
-        watch = _ConnectionWatch(on_lost)
-
-        async def on_error(error: Exception) -> None:
-            await _on_error(error)
-            if connection.is_connecting and _is_refusal(error):
-                raise error  # ends connecting, which nats-py would go on trying
-
-        try:
-            async with asyncio.timeout(timeout):
-                await connection.connect(
-                    url.split(","),
-                    name=name or None,
-                    error_cb=on_error,
-                    disconnected_cb=watch.on_disconnected,
-                    reconnected_cb=watch.on_reconnected,
-                    closed_cb=watch.on_closed,
-                    max_reconnect_attempts=-1,
-                    # Typed int, but slept as it is: a second is long for a server restarted beside us.
-                    reconnect_time_wait=0.25,  # type: ignore[arg-type]
-                    connect_timeout=max(1, int(timeout)),
-                    # Private, so that server permissions can keep others from reading our replies.
-                    inbox_prefix=f"_INBOX_{secrets.token_hex(11)}",
-                )
-        except (OSError, TimeoutError, nats.errors.Error) as error:
-            watch.expected = True
-            # Of an address that is none nats-py opened nothing, and asserts so on closing.
-            with suppress(nats.errors.Error, OSError, AssertionError):
-                await connection.close()
-            what = (
-                "the NATS server refuses our credentials" if _is_refusal(error) else "no NATS server answers"
-            )
-            raise BusUnavailable(f"{what} at {_without_secrets(url)}") from error
+        connection, watch = await open_connection(url, name, timeout, on_lost)
         bus = cls(connection, watch)
         await bus._listen_for_replies()
         return bus
@@ -381,43 +349,3 @@ class _Subscription:
 
 def _delivery(msg: Msg) -> Delivery:
     return Delivery(msg.subject, msg.data, msg.headers or {}, msg.reply or None)
-
-
-def _without_secrets(url: str) -> str:
-    """The addresses without user, password or token."""
-    return ",".join(
-        f"{scheme}{sep}{rest.rpartition('@')[2]}"
-        for scheme, sep, rest in (part.partition("://") for part in url.split(","))
-    )
-
-
-def _is_refusal(error: Exception) -> bool:
-    return isinstance(error, nats.errors.Error) and "authorization" in str(error).lower()
-
-
-async def _on_error(error: Exception) -> None:
-    # Every failed try to connect anew comes here too; the disconnection itself was logged once.
-    report = log.debug if isinstance(error, OSError) else log.warn
-    report("nats_error", reason=f"{type(error).__name__}: {error}")
-
-
-class _ConnectionWatch:
-    """Logs how a connection fares, and tells its owner when it is over; `expected` when we close it."""
-
-    def __init__(self, on_lost: Callable[[], None]) -> None:
-        self._on_lost = on_lost
-        self.on_dropped: Callable[[], None] = lambda: None
-        self.expected = False
-
-    async def on_disconnected(self) -> None:
-        self.on_dropped()
-        if not self.expected:
-            log.warn("nats_disconnected")
-
-    async def on_reconnected(self) -> None:
-        log.info("nats_reconnected")
-
-    async def on_closed(self) -> None:
-        if not self.expected:
-            log.error("nats_lost", message="the connection to NATS is over for good")
-            self._on_lost()

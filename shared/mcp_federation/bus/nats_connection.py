@@ -1,0 +1,99 @@
+"""Opens NATS connections, and tells their owner how they fare."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+
+import nats.errors
+from nats.aio.client import Client
+
+from mcp_federation.errors import BusUnavailable
+from mcp_federation.logs import get_logger
+
+log = get_logger("bus")
+
+
+class ConnectionWatch:
+    """Logs how a connection fares, and tells its owner when it is over; `expected` when we close it."""
+
+    def __init__(self, on_lost: Callable[[], None]) -> None:
+        self._on_lost = on_lost
+        self.on_dropped: Callable[[], None] = lambda: None
+        self.expected = False
+
+    async def on_disconnected(self) -> None:
+        """Answers that were awaited may be lost."""
+        self.on_dropped()
+        if not self.expected:
+            log.warn("nats_disconnected")
+
+    async def on_reconnected(self) -> None:
+        """A server is reached again, and nats-py has renewed the subscriptions."""
+        log.info("nats_reconnected")
+
+    async def on_closed(self) -> None:
+        """There will be no reconnection."""
+        if not self.expected:
+            log.error("nats_lost", message="the connection to NATS is over for good")
+            self._on_lost()
+
+
+async def open_connection(
+    url: str, name: str, timeout: float, on_lost: Callable[[], None]
+) -> tuple[Client, ConnectionWatch]:
+    """A connection to one of the servers, and what watches it; see `NatsBus.connect`.
+
+    Raises:
+        BusUnavailable: none of them answers within `timeout` seconds.
+    """
+    connection = Client()
+    watch = ConnectionWatch(on_lost)
+
+    async def on_error(error: Exception) -> None:
+        await _on_error(error)
+        if connection.is_connecting and _is_refusal(error):
+            raise error  # ends connecting, which nats-py would go on trying
+
+    try:
+        async with asyncio.timeout(timeout):
+            await connection.connect(
+                url.split(","),
+                name=name or None,
+                error_cb=on_error,
+                disconnected_cb=watch.on_disconnected,
+                reconnected_cb=watch.on_reconnected,
+                closed_cb=watch.on_closed,
+                max_reconnect_attempts=-1,
+                # Typed int, but slept as it is: a second is long for a server restarted beside us.
+                reconnect_time_wait=0.25,  # type: ignore[arg-type]
+                connect_timeout=max(1, int(timeout)),
+                # Private, so that server permissions can keep others from reading our replies.
+                inbox_prefix=f"_INBOX_{secrets.token_hex(11)}",
+            )
+    except (OSError, TimeoutError, nats.errors.Error) as error:
+        watch.expected = True
+        # Of an address that is none nats-py opened nothing, and asserts so on closing.
+        with suppress(nats.errors.Error, OSError, AssertionError):
+            await connection.close()
+        what = "the NATS server refuses our credentials" if _is_refusal(error) else "no NATS server answers"
+        raise BusUnavailable(f"{what} at {_without_secrets(url)}") from error
+    return connection, watch
+
+
+def _without_secrets(url: str) -> str:
+    """The addresses without user, password or token."""
+    return ",".join(
+        f"{scheme}{sep}{rest.rpartition('@')[2]}"
+        for scheme, sep, rest in (part.partition("://") for part in url.split(","))
+    )
+
+
+def _is_refusal(error: Exception) -> bool:
+    return isinstance(error, nats.errors.Error) and "authorization" in str(error).lower()
+
+
+async def _on_error(error: Exception) -> None:
+    # Every failed try to connect anew comes here too; the disconnection itself was logged once.
+    report = log.debug if isinstance(error, OSError) else log.warn
+    report("nats_error", reason=f"{type(error).__name__}: {error}")
