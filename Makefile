@@ -12,7 +12,7 @@ run: $(VENV)/.installed ## start a mesh of three organisations on this machine
 
 test: $(VENV)/.installed-dev ## all tests, on a real nats-server; the coverage gates of CONTRIBUTING.md
 	@$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest $(ARGS)
+	$(BIN)/python -m coverage run -m pytest --numprocesses=auto --dist=loadfile $(ARGS)
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report --skip-covered --include='shared/*,engine/*' --fail-under=95 | tail -n 4
 	@$(BIN)/python -m coverage report --skip-covered --include='services/*' --fail-under=85 | tail -n 4
