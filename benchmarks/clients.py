@@ -114,11 +114,18 @@ class HttpClient:
 
     async def send(self, request: bytes) -> Answer:
         """The answer to a request."""
-        connection = self._idle.pop() if self._idle else await self._connect()
+        connection = self._take() or await self._connect()
         answer = await connection.send(request)
-        if connection.transport is not None and not connection.transport.is_closing():
-            self._idle.append(connection)
+        self._idle.append(connection)
         return answer
+
+    def _take(self) -> _HttpConnection | None:
+        """An idle connection that the server has not closed meanwhile."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.transport is not None and not connection.transport.is_closing():
+                return connection
+        return None
 
     async def _connect(self) -> _HttpConnection:
         loop = asyncio.get_running_loop()

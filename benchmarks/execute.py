@@ -42,10 +42,21 @@ class Plan:
     """What to measure, and for how long: `seconds` for each cell of each round."""
 
     rows: set[int]
+    keys: set[str]
     rounds: int
     seconds: float
     sizes: tuple[int, ...]
     in_flight: tuple[int, ...]
+
+    @property
+    def started(self) -> set[int]:
+        """The rows whose servers are needed."""
+        return self.rows | {int(key.partition("-")[0]) for key in self.keys}
+
+    def wants(self, target: Target) -> bool:
+        """Whether a target is to be measured; row 2 is nothing without the first."""
+        floor = target.row == 1 and 2 in self.rows
+        return floor or target.row in self.rows or target.key in self.keys
 
 
 def parse(argv: Sequence[str]) -> tuple[Plan, argparse.Namespace]:
@@ -56,13 +67,18 @@ def parse(argv: Sequence[str]) -> tuple[Plan, argparse.Namespace]:
     parser.add_argument("--cache", type=Path, default=CACHE, help="where the peers' environments are kept")
     parser.add_argument("--rounds", type=int, help="interleaved rounds (5)")
     parser.add_argument("--seconds", type=float, help="seconds for each measurement (1)")
-    for flag, metavar in (("--only", "ROW"), ("--size", "BYTES"), ("--in-flight", "N")):
+    only = "only this row, or this target of one (2-mesh); repeatable"
+    parser.add_argument("--only", action="append", default=[], metavar="ROW", help=only)
+    for flag, metavar in (("--size", "BYTES"), ("--in-flight", "N")):
         parser.add_argument(flag, type=int, action="append", metavar=metavar, help="only this; repeatable")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured there")
     options = parser.parse_args(argv)
-    rows = set(options.only or (1, 2, 3, 4)) | ({5} if options.peers and not options.only else set())
+    wanted = options.only or ["1", "2", "3", "4", *(["5"] if options.peers else [])]
+    if unknown := [each for each in wanted if each.partition("-")[0] not in ("1", "2", "3", "4", "5")]:
+        parser.error(f"there is no row {unknown[0]}")
     plan = Plan(
-        rows=rows,
+        rows={int(each) for each in wanted if each.isdigit()},
+        keys={each for each in wanted if not each.isdigit()},
         rounds=max(1, options.rounds or (2 if options.quick else 5)),
         seconds=max(0.05, min(60.0, options.seconds or (0.25 if options.quick else 1.0))),
         sizes=tuple(options.size or SIZES),
@@ -106,10 +122,11 @@ async def run(plan: Plan, options: argparse.Namespace, folder: Path) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with Group(folder) as group:
         async with AsyncExitStack() as stack:
-            bench = await stack.enter_async_context(running_bench(group, plan.rows))
+            bench = await stack.enter_async_context(running_bench(group, plan.started))
             targets = bench.targets
-            if 5 in plan.rows:
+            if 5 in plan.started:
                 targets = targets + await start_peers(bench, stack, options.cache, progress.print)
+            targets = [target for target in targets if plan.wants(target)]
             gc.collect()
             gc.freeze()
             cells = await measure(group, targets, plan, progress)

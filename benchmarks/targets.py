@@ -88,8 +88,7 @@ async def running_bench(group: Group, rows: set[int]) -> AsyncIterator[Bench]:
             targets += await _rest(group, stack, mesh)
         if 4 in rows:
             targets += await _mcp(stack, mesh, mcp_url)
-        kept = rows | ({1} if 2 in rows else set())
-        yield Bench(group, mesh, mcp_url, [target for target in targets if target.row in kept])
+        yield Bench(group, mesh, mcp_url, targets)
 
 
 async def _floor(group: Group, stack: AsyncExitStack, nats_url: str) -> list[Target]:
