@@ -274,19 +274,6 @@ async def test_a_cancelled_request_is_answered_so(mesh: Mesh) -> None:
     assert isinstance(await others, DeadlineExceeded)
 
 
-async def test_two_requests_of_one_id_do_not_disturb_each_other(mesh: Mesh) -> None:
-    node = await plain_node(mesh)
-    first = asyncio.create_task(send(mesh, "plain.wait", request_id="same"))
-    await mesh.heard(lambda presence: presence.in_flight == 1)
-    arguments = b'{"arguments":{"seconds":30}}'
-    second = asyncio.create_task(refusal(mesh, "plain.sleep", arguments, request_id="same"))
-    await mesh.heard(lambda presence: presence.in_flight == 2)
-    await node.servers["plain"].call("release", {}, 5)
-    assert decode_result((await first).payload).text == "wait"
-    await mesh.bus.publish(CANCEL.of("acme"), encode(Cancel(request_id="same")))
-    assert isinstance(await second, Cancelled)
-
-
 async def test_a_server_that_crashes_fails_its_call_and_works_again(mesh: Mesh) -> None:
     node = await plain_node(mesh)
     with pytest.raises(ServerUnavailable, match="went away"):

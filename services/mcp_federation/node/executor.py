@@ -25,6 +25,7 @@ from mcp_federation.errors import (
     ToolNotFound,
 )
 from mcp_federation.logs import get_logger
+from mcp_federation.node.outcomes import Outcomes, fingerprint
 from mcp_federation.node.registrar import Registrar
 from mcp_federation.node.server import SupervisedServer
 from mcp_federation.node.tools import LocalTool
@@ -62,6 +63,7 @@ class Executor:
         self._max_timeout = max_timeout
         self._max_in_flight = max_in_flight
         self._validators: dict[str, tuple[str, Callable[[Any], None]]] = {}
+        self._outcomes = Outcomes()
         self._running: dict[str, asyncio.Task[Any]] = {}
         self._cancelled: set[asyncio.Task[Any]] = set()
         self._subscriptions: list[Subscription] = []
@@ -92,9 +94,10 @@ class Executor:
         request_id = delivery.headers.get(Header.REQUEST_ID, "")
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for mypy: a coroutine that runs is in a task
-        self._running[request_id] = task
+        # A repetition waits for the first delivery: to cancel that one cancels both.
+        self._running.setdefault(request_id, task)
         try:
-            return Reply(await self._execute(delivery))
+            return Reply(await self._once(delivery))
         except asyncio.CancelledError:
             self.stats["errors"] += 1
             task.uncancel()  # the caller is told, whoever cancelled
@@ -111,7 +114,15 @@ class Executor:
             self.in_flight -= 1
             self.stats["nanoseconds"] += time.perf_counter_ns() - began
 
-    async def _execute(self, delivery: Delivery) -> bytes:
+    async def _once(self, delivery: Delivery) -> bytes:
+        timeout = self._timeout(delivery)
+        request_id = delivery.headers.get(Header.REQUEST_ID)
+        if request_id is None:
+            return await self._execute(delivery, timeout)
+        call = fingerprint(delivery.subject, delivery.payload)
+        return await self._outcomes.once(request_id, call, lambda: self._execute(delivery, timeout), timeout)
+
+    async def _execute(self, delivery: Delivery, timeout: float) -> bytes:
         _, name = EXECUTE.parse(delivery.subject)
         tool = self._registrar.get(name)
         if tool is None:
@@ -127,7 +138,7 @@ class Executor:
         server = self._servers.get(tool.server)
         if server is None:
             raise ServerUnavailable(f"the MCP server {tool.server!r} is not available")
-        return await self._call(server, tool, params.arguments, self._timeout(delivery))
+        return await self._call(server, tool, params.arguments, timeout)
 
     async def _call(
         self, server: SupervisedServer, tool: LocalTool, arguments: dict[str, Any], timeout: float
