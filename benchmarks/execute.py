@@ -119,7 +119,8 @@ async def run(plan: Plan, options: argparse.Namespace, folder: Path) -> None:
     progress = Console(stderr=True, highlight=False)
     task = asyncio.current_task()
     assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     with Group(folder) as group:
         async with AsyncExitStack() as stack:
             bench = await stack.enter_async_context(running_bench(group, plan.started))
