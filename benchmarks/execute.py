@@ -80,7 +80,7 @@ def parse(argv: Sequence[str]) -> tuple[Plan, argparse.Namespace]:
         rows={int(each) for each in wanted if each.isdigit()},
         keys={each for each in wanted if not each.isdigit()},
         rounds=max(1, options.rounds or (2 if options.quick else 5)),
-        seconds=max(0.05, min(60.0, options.seconds or (0.25 if options.quick else 1.0))),
+        seconds=max(0.05, min(60.0, options.seconds or (0.2 if options.quick else 1.0))),
         sizes=tuple(options.size or SIZES),
         in_flight=tuple(sorted(min(256, max(1, count)) for count in options.in_flight or IN_FLIGHT)),
     )
@@ -119,8 +119,8 @@ async def run(plan: Plan, options: argparse.Namespace, folder: Path) -> None:
     progress = Console(stderr=True, highlight=False)
     task = asyncio.current_task()
     assert task is not None
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(each, task.cancel)
     with Group(folder) as group:
         async with AsyncExitStack() as stack:
             bench = await stack.enter_async_context(running_bench(group, plan.started))

@@ -199,8 +199,8 @@ async def run(options: argparse.Namespace, folder: Path) -> None:
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     task = asyncio.current_task()
     assert task is not None
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(each, task.cancel)
     approver = Approver(Ed25519PrivateKey.generate())
     with Group(folder) as group:
         url = await start_nats(group)
