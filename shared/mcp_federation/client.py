@@ -6,8 +6,13 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any, Self
 from uuid import UUID
+
+import msgspec
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
+from tenacity.wait import wait_random_exponential
 
 from mcp_federation.bus.nats import NatsBus
 from mcp_federation.bus.protocol import Bus, Delivery
@@ -19,12 +24,15 @@ from mcp_federation.contract.messages import Cancel, encode, raise_error_reply
 from mcp_federation.contract.names import split_federated_name
 from mcp_federation.contract.subjects import CANCEL, Header
 from mcp_federation.errors import (
+    BusUnavailable,
+    ConnectionLost,
     FederationError,
     InternalError,
     InvalidRequest,
     NodeUnavailable,
     NotExecutable,
     Overloaded,
+    ServerUnavailable,
     ToolFailed,
     ToolNotFound,
 )
@@ -34,6 +42,18 @@ from mcp_federation.trust.keys import TrustedKey
 DEFAULT_TIMEOUT = 30.0
 REPLY_GRACE = 0.25
 """Seconds that a caller waits beyond the deadline, so that the node's own answer to it arrives."""
+
+MAX_TRIES = 3
+"""How often each provider of a tool is asked, the first time included."""
+
+RECONNECT_PAUSE = 0.3
+"""Seconds that a lost connection is given before the next try."""
+
+MAX_PAUSE = 0.5
+"""A node that asks for more seconds than that is not tried again: its hint goes to the caller."""
+
+# The first two pauses are up to 0.1 and 0.2 s: a node that is gone is told within 0.3 s.
+_jitter = wait_random_exponential(multiplier=0.1, max=2)
 
 
 def new_request_id() -> str:
@@ -113,28 +133,61 @@ class FederationClient:
     ) -> tuple[CatalogTool, CallResult]:
         """Execute a tool within `timeout` seconds; which provider it was, and its result.
 
-        A plain name goes to the best provider, and on to the next while nothing ran. Positional arguments
-        are mapped anew for each, by the order of its parameters.
+        A plain name goes to the best provider, and on to the next, and all of them are tried again while
+        the time allows it: where surely nothing ran, or where the tool is declared read-only or idempotent.
+        Positional arguments are mapped anew for each provider, by the order of its parameters.
 
         Raises:
             ToolNotFound, NotExecutable, InvalidArguments, ToolFailed, NodeUnavailable, Overloaded,
             DeadlineExceeded and the other errors that a node answers with.
         """
-        deadline = asyncio.get_running_loop().time() + timeout
-        refusal: FederationError | None = None
-        for tool in self.candidates(name):
-            if not tool.executable:
-                break  # these come last
-            arguments = bind(tool.tool, args, kwargs)
-            left = max(deadline - asyncio.get_running_loop().time(), 0.001)
-            try:
-                return tool, await self._execute(tool, arguments, left)
-            except (NodeUnavailable, Overloaded) as error:
-                refusal = error
-        raise refusal or NotExecutable(f"{name!r} is described only: nothing runs it")
+        providers = [tool for tool in self.candidates(name) if tool.executable]
+        if not providers:
+            raise NotExecutable(f"{name!r} is described only: nothing runs it")
+        call = _Call(providers, args, kwargs, asyncio.get_running_loop().time() + timeout)
+        try:
+            return await self._try_each(call)
+        except _RefusedError:
+            return await self._try_again(call)
 
-    async def _execute(self, tool: CatalogTool, arguments: dict[str, Any], timeout: float) -> CallResult:
-        request_id = new_request_id()
+    async def _try_each(self, call: "_Call") -> tuple[CatalogTool, CallResult]:
+        for tool in call.providers:
+            left = call.deadline - asyncio.get_running_loop().time()
+            if call.errors and left <= 0:
+                break
+            try:
+                arguments = bind(tool.tool, call.args, call.kwargs)
+                return tool, await self._execute(tool, arguments, max(left, 0.001), call.request_id(tool))
+            except FederationError as error:
+                call.errors.append(error)
+                if not call.may_go_on(error, tool):
+                    raise call.refusal from None
+        raise _RefusedError
+
+    async def _try_again(self, call: "_Call") -> tuple[CatalogTool, CallResult]:
+        first = True
+
+        async def attempt() -> tuple[CatalogTool, CallResult]:
+            nonlocal first
+            if first:  # it is over: tenacity costs more than a call, and most calls need no second try
+                first = False
+                raise _RefusedError
+            return await self._try_each(call)
+
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(_RefusedError),
+            wait=call.pause,
+            stop=call.is_over,
+            reraise=True,
+        )
+        try:
+            return await retrying(attempt)
+        except _RefusedError:
+            raise call.refusal from None
+
+    async def _execute(
+        self, tool: CatalogTool, arguments: dict[str, Any], timeout: float, request_id: str
+    ) -> CallResult:
         payload = encode(CallParams(name=tool.name, arguments=arguments))
         headers = {Header.TIMEOUT_MS: str(max(1, int(timeout * 1000))), Header.REQUEST_ID: request_id}
         subject = tool.entry.execute_subject or ""
@@ -161,3 +214,70 @@ def _result(reply: Delivery) -> CallResult:
     if result.is_error:
         raise ToolFailed(result.text or "the tool reported an error without a text")
     return result
+
+
+class _RefusedError(Exception):
+    """No provider took the call, and it may be tried again."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """One call over all its tries; `deadline` is in the loop's time."""
+
+    providers: list[CatalogTool]
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    deadline: float
+    errors: list[FederationError] = field(default_factory=list)
+    _request_ids: dict[str, str] = field(default_factory=dict)
+
+    def request_id(self, tool: CatalogTool) -> str:
+        """The same for every try on a node, so that the node runs it at most once."""
+        return self._request_ids.get(tool.node) or self._request_ids.setdefault(tool.node, new_request_id())
+
+    def may_go_on(self, error: FederationError, tool: CatalogTool) -> bool:
+        """Whether the call may be tried again after this error, on whatever node."""
+        if isinstance(error, ServerUnavailable):
+            # An outcome: under the same id the node would only repeat it.
+            self._request_ids.pop(tool.node, None)
+        if isinstance(error, NodeUnavailable | Overloaded):
+            return True
+        if isinstance(error, BusUnavailable):
+            return any(isinstance(before, ConnectionLost) for before in self.errors)
+        return isinstance(error, ConnectionLost | ServerUnavailable) and _is_repeatable(tool)
+
+    def pause(self, state: RetryCallState) -> float:
+        """Seconds until the next try: full jitter, on top of what the errors ask for."""
+        return _jitter(state) + self._asked_pause
+
+    def is_over(self, state: RetryCallState) -> bool:
+        """Whether the tries are used up, or the next is beyond the deadline or not worth waiting for."""
+        then = asyncio.get_running_loop().time() + state.upcoming_sleep
+        used_up = state.attempt_number >= MAX_TRIES
+        return used_up or then >= self.deadline or self._asked_pause > MAX_PAUSE
+
+    @property
+    def _asked_pause(self) -> float:
+        return max(map(_asked_pause, self.errors))
+
+    @property
+    def refusal(self) -> FederationError:
+        """The last error; one after which the tool may have run comes before all others."""
+        unsure = [error for error in self.errors if error.ran is not False]
+        return (unsure or self.errors)[-1]
+
+
+def _is_repeatable(tool: CatalogTool) -> bool:
+    """Whether the tool declares that running it again does nothing more."""
+    hints = msgspec.json.decode(tool.tool.annotations or b"{}")
+    if not isinstance(hints, dict):
+        return False
+    return any(hints.get(hint) is True for hint in ("readOnlyHint", "idempotentHint"))
+
+
+def _asked_pause(error: FederationError) -> float:
+    if isinstance(error, ConnectionLost | BusUnavailable):
+        return RECONNECT_PAUSE
+    hint = error.details.get("retry_after_ms") if isinstance(error, Overloaded) else None
+    # A huge whole number cannot become a float.
+    return min(max(hint, 0), 3_600_000) / 1000 if isinstance(hint, int | float) else 0

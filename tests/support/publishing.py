@@ -25,11 +25,21 @@ class Publisher:
         return ApprovalVerifier([self.approver.public])
 
     def entry(
-        self, name: str, description: str = "Does a thing for a test.", **fields: object
+        self,
+        name: str,
+        description: str = "Does a thing for a test.",
+        annotations: bytes | None = None,
+        **fields: object,
     ) -> CatalogEntry:
         schema = msgspec.Raw(b'{"type":"object","properties":{"text":{"type":"string"}}}')
         tool = canonical_tool(
-            Tool(name=name, description=description, input_schema=schema, parameters=("text",))
+            Tool(
+                name=name,
+                description=description,
+                input_schema=schema,
+                parameters=("text",),
+                annotations=msgspec.Raw(annotations) if annotations is not None else None,
+            )
         )
         digest = tool_digest(tool)
         entry = CatalogEntry(
@@ -42,9 +52,13 @@ class Publisher:
         return msgspec.structs.replace(entry, **fields)
 
     async def publish(
-        self, name: str, description: str = "Does a thing for a test.", **fields: object
+        self,
+        name: str,
+        description: str = "Does a thing for a test.",
+        annotations: bytes | None = None,
+        **fields: object,
     ) -> None:
-        entry = self.entry(name, description, **fields)
+        entry = self.entry(name, description, annotations, **fields)
         await self.bus.store(CATALOG.of(self.node, name), encode(entry))
         self.published.put(name, entry.digest)
 
