@@ -5,6 +5,7 @@
     ├── Unauthorized            401  no or a wrong token
     ├── ToolNotFound            404  no such tool in the catalog
     ├── Conflict                409  somebody else was first
+    ├── OutcomeForgotten        409  it ran before, and its outcome is no longer kept
     ├── NotExecutable           409  the entry is published as described only
     ├── PayloadTooLarge         413  over the bound, on either side
     ├── InvalidArguments        422  the arguments break the tool's input schema
@@ -40,6 +41,7 @@ __all__ = [
     "InvalidRequest",
     "NodeUnavailable",
     "NotExecutable",
+    "OutcomeForgotten",
     "Overloaded",
     "PayloadTooLarge",
     "RegistrationRefused",
@@ -91,6 +93,12 @@ class Conflict(FederationError):
     """What was to be changed is no longer what the change expected."""
 
     code, status, title = "conflict", 409, "Conflict"
+
+
+class OutcomeForgotten(FederationError):
+    """A request of that id was executed before, and its outcome is no longer kept."""
+
+    code, status, title, ran = "outcome_forgotten", 409, "Outcome no longer kept", True
 
 
 class NotExecutable(FederationError):

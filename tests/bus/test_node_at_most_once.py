@@ -11,7 +11,7 @@ from mcp_federation.bus.protocol import Delivery
 from mcp_federation.contract.mcp import decode_result
 from mcp_federation.contract.messages import Cancel, ErrorReply, decode, encode
 from mcp_federation.contract.subjects import CANCEL, EXECUTE, Header
-from mcp_federation.errors import Cancelled, Conflict, DeadlineExceeded, InvalidRequest, ToolFailed
+from mcp_federation.errors import Cancelled, DeadlineExceeded, InvalidRequest, OutcomeForgotten, ToolFailed
 from mcp_federation.node.outcomes import MAX_REPLY, Outcomes
 from tests.conftest import Connect
 from tests.support.node_servers import Mesh, boxed, hurry, mesh_on
@@ -157,7 +157,7 @@ async def test_a_reply_that_was_too_large_to_keep_is_told_so(
     monkeypatch.setattr(node.executor, "_outcomes", Outcomes(max_reply=1))
     await mesh.has("shop.charge")
     assert text_of(await send(mesh, "shop.charge")) == "1"
-    assert code_of(await send(mesh, "shop.charge")) == Conflict.code
+    assert code_of(await send(mesh, "shop.charge")) == OutcomeForgotten.code
     assert shop.runs == 1
 
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from mcp_federation.errors import (
     Cancelled,
-    Conflict,
     DeadlineExceeded,
     FederationError,
     InternalError,
     InvalidRequest,
+    OutcomeForgotten,
     Overloaded,
     ServerUnavailable,
     ToolFailed,
@@ -185,7 +185,7 @@ async def test_such_an_id_is_none(text: str) -> None:
 async def test_a_reply_too_large_to_keep_is_remembered_as_done() -> None:
     outcomes, tool = Outcomes(max_reply=3), Tool(b"four")
     assert await once(outcomes, tool) == b"four"
-    with pytest.raises(Conflict, match="no longer kept"):
+    with pytest.raises(OutcomeForgotten, match="no longer kept"):
         await once(outcomes, tool)
     assert tool.runs == 1
     assert outcomes.kept_bytes == 0
@@ -195,7 +195,7 @@ async def test_the_oldest_reply_makes_room_and_its_id_still_never_runs_again() -
     outcomes, tool = Outcomes(max_bytes=8), Tool(b"four")
     for request_id in "abc":
         await once(outcomes, tool, request_id)
-    with pytest.raises(Conflict):
+    with pytest.raises(OutcomeForgotten):
         await once(outcomes, tool, "a")
     assert await once(outcomes, tool, "b") == b"four"
     assert (tool.runs, outcomes.kept_bytes) == (3, 8)

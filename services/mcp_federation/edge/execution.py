@@ -23,6 +23,7 @@ from mcp_federation.errors import (
     InvalidRequest,
     NodeUnavailable,
     NotExecutable,
+    OutcomeForgotten,
     Overloaded,
     ServerUnavailable,
     ToolFailed,
@@ -43,6 +44,7 @@ EXECUTE = Operation(
     errors=(
         ToolNotFound,
         NotExecutable,
+        OutcomeForgotten,
         InvalidArguments,
         Overloaded,
         Cancelled,

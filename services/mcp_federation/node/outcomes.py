@@ -15,11 +15,11 @@ from hashlib import sha256
 from mcp_federation.contract.messages import ErrorReply, encode, error_reply
 from mcp_federation.errors import (
     Cancelled,
-    Conflict,
     DeadlineExceeded,
     FederationError,
     InternalError,
     InvalidRequest,
+    OutcomeForgotten,
     error_from,
 )
 
@@ -79,7 +79,7 @@ class Outcomes:
 
         Raises:
             InvalidRequest: the id is none, or was used for another call.
-            Conflict: it was executed, and the outcome is no longer kept.
+            OutcomeForgotten: it was executed, and the outcome is no longer kept.
             DeadlineExceeded: a repetition waited for too long.
             FederationError: what `run` raised. It is kept too, unless surely nothing ran.
         """
@@ -93,7 +93,7 @@ class Outcomes:
         if request_id in self._finished:
             _check_same(self._finished[request_id][0], call)
             if request_id not in self._kept:
-                raise Conflict("the request was executed before; its outcome is no longer kept")
+                raise OutcomeForgotten("the request was executed before; its outcome is no longer kept")
             return _give(self._kept[request_id][0])
         return await self._first(request_id, call, run)
 

@@ -54,7 +54,7 @@ class CatalogReplica:
 
     async def stop(self) -> None:
         """Stop following."""
-        for task in self._replays.values():
+        for task in list(self._replays.values()):
             await stop_task(task)
         for handle in self._silence.values():
             handle.cancel()

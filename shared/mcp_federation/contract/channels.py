@@ -185,7 +185,10 @@ HEADERS: dict[str, Any] = {
     Header.REQUEST_ID: {
         "type": "string",
         "maxLength": 64,
-        "description": "Unique to this execution; a `cancel` names it.",
+        "description": (
+            "Unique to this execution, 1 to 64 printable ASCII characters; a `cancel` names it, and a "
+            "repeated one is answered with the first outcome instead of running twice."
+        ),
     },
     Header.ERROR: {"type": "string", "description": "Why the request failed, for people; ASCII, one line."},
     Header.ERROR_CODE: {
