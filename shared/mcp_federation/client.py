@@ -29,6 +29,7 @@ from mcp_federation.errors import (
     FederationError,
     InternalError,
     InvalidRequest,
+    NodeLost,
     NodeUnavailable,
     NotExecutable,
     Overloaded,
@@ -36,6 +37,7 @@ from mcp_federation.errors import (
     ToolFailed,
     ToolNotFound,
 )
+from mcp_federation.liveness import WhileAlive
 from mcp_federation.trust.approvals import ApprovalVerifier
 from mcp_federation.trust.keys import TrustedKey
 
@@ -188,20 +190,30 @@ class FederationClient:
     async def _execute(
         self, tool: CatalogTool, arguments: dict[str, Any], timeout: float, request_id: str
     ) -> CallResult:
+        if not self.catalog.state.is_available(tool.node):
+            raise _unavailable(tool)
         payload = encode(CallParams(name=tool.name, arguments=arguments))
         headers = {Header.TIMEOUT_MS: str(max(1, int(timeout * 1000))), Header.REQUEST_ID: request_id}
         subject = tool.entry.execute_subject or ""
         try:
-            reply = await self._bus.request(subject, payload, timeout=timeout + REPLY_GRACE, headers=headers)
+            async with WhileAlive(self._bus, tool.node, self.catalog.state.instances(tool.node)):
+                reply = await self._bus.request(
+                    subject, payload, timeout=timeout + REPLY_GRACE, headers=headers
+                )
         except NodeUnavailable:
             self.catalog.note_unavailable(tool.node)
-            raise NodeUnavailable(
-                f"the node {tool.node!r} does not answer", {"node": tool.node, "tool": tool.name}
-            ) from None
+            raise _unavailable(tool) from None
+        except NodeLost:
+            self.catalog.note_unavailable(tool.node)
+            raise
         except asyncio.CancelledError:
             await self._bus.publish(CANCEL.of(tool.node), encode(Cancel(request_id=request_id)))
             raise
         return _result(reply)
+
+
+def _unavailable(tool: CatalogTool) -> NodeUnavailable:
+    return NodeUnavailable(f"the node {tool.node!r} does not answer", {"node": tool.node, "tool": tool.name})
 
 
 def _result(reply: Delivery) -> CallResult:
@@ -244,7 +256,7 @@ class _Call:
             return True
         if isinstance(error, BusUnavailable):
             return any(isinstance(before, ConnectionLost) for before in self.errors)
-        return isinstance(error, ConnectionLost | ServerUnavailable) and _is_repeatable(tool)
+        return isinstance(error, ConnectionLost | NodeLost | ServerUnavailable) and _is_repeatable(tool)
 
     def pause(self, state: RetryCallState) -> float:
         """Seconds until the next try: full jitter, on top of what the errors ask for."""

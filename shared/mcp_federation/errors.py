@@ -17,6 +17,7 @@
     ├── ToolFailed              502  the tool itself reported an error
     ├── ServerUnavailable       503  the MCP server behind the node is down
     ├── NodeUnavailable         503  no node answers for the tool; nothing ran
+    ├── NodeLost                503  the node died before the answer came; it may have run
     ├── BusUnavailable          503  NATS cannot be reached
     ├── ConnectionLost          503  NATS went away before the answer came; it may have run
     └── DeadlineExceeded        504  no answer in time; it may have run
@@ -39,6 +40,7 @@ __all__ = [
     "InternalError",
     "InvalidArguments",
     "InvalidRequest",
+    "NodeLost",
     "NodeUnavailable",
     "NotExecutable",
     "OutcomeForgotten",
@@ -165,6 +167,12 @@ class NodeUnavailable(FederationError):
     """No node answers for the tool; nothing ran."""
 
     code, status, title = "node_unavailable", 503, "Node unavailable"
+
+
+class NodeLost(FederationError):
+    """The node went away while its answer was awaited; the tool may have run."""
+
+    code, status, title, ran = "node_lost", 503, "Node lost", None
 
 
 class BusUnavailable(FederationError):

@@ -46,6 +46,9 @@ def run_process(main: Main) -> int:
     except FederationError as error:
         print(f"mcp-federation: {error.message}", file=sys.stderr)  # noqa: T201 - for the person who started it
         return 1
+    except OSError as error:  # such as a state directory that may not be written
+        print(f"mcp-federation: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)  # noqa: T201
+        return 1
     return 0
 
 

@@ -7,16 +7,18 @@ from uuid import UUID
 
 import pytest
 
-from mcp_federation.bus.protocol import Bus, Delivery, Reply
+from mcp_federation import liveness
+from mcp_federation.bus.protocol import Bus, Delivery, Reply, Subscription
 from mcp_federation.catalog.replica import CatalogReplica
 from mcp_federation.client import FederationClient, new_request_id
 from mcp_federation.contract.mcp import CallResult, decode_params
 from mcp_federation.contract.messages import Cancel, decode, encode
-from mcp_federation.contract.subjects import CANCEL, CATALOG_STREAM, EXECUTE, Header
+from mcp_federation.contract.subjects import CANCEL, CATALOG_STREAM, EXECUTE, Header, instance_ping
 from mcp_federation.errors import (
     DeadlineExceeded,
     InternalError,
     InvalidArguments,
+    NodeLost,
     NodeUnavailable,
     NotExecutable,
     Overloaded,
@@ -216,3 +218,73 @@ def test_the_value_of_a_result_is_what_a_plain_caller_wants() -> None:
     }
     assert CallResult(content=[text, image]).value == [text, image]
     assert CallResult().value == ""
+
+
+class Holding:
+    """A node that takes a call and never answers; its instances answer pings as a test says."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.mesh = mesh
+        self.taken = asyncio.Event()
+        self.pings = asyncio.Event()
+
+    async def start(self, *instances: str) -> "asyncio.Task[CallResult]":
+        """Publish the tool, hear of those instances, and begin a call that the node takes."""
+        await self.mesh.publish("globex", "echo")
+        for instance in instances:
+            await self.mesh.publishers["globex"].presence(instance=instance)
+        state = self.mesh.client.catalog.state
+        heard = await self.mesh.client.catalog.wait_until(lambda: state.instances("globex") == instances, 10)
+        assert heard
+        await self.mesh.bus.respond(EXECUTE.every("globex"), self._hold)
+        await self.mesh.bus.flush()
+        call = asyncio.create_task(self.mesh.client.execute("echo@globex", timeout=60))
+        await asyncio.wait_for(self.taken.wait(), 10)
+        return call
+
+    async def answer_pings_of(self, instance: str) -> Subscription:
+        async def ping(_: Delivery) -> Reply:
+            self.pings.set()
+            return Reply(b"{}")
+
+        return await self.mesh.bus.respond(instance_ping(instance), ping)
+
+    async def _hold(self, _: Delivery) -> None:
+        self.taken.set()
+
+
+async def test_a_call_to_a_node_that_dies_with_it_ends_soon_and_may_have_run(mesh: Mesh) -> None:
+    call = await Holding(mesh).start("one")
+    with pytest.raises(NodeLost) as lost:
+        await asyncio.wait_for(call, 5)
+    assert (lost.value.status, lost.value.ran) == (503, None)
+    assert not mesh.client.catalog.state.is_available("globex")
+
+
+async def test_a_call_is_waited_for_while_any_instance_is_there(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(liveness, "INTERVAL", 0.01)
+    holding = Holding(mesh)
+    there = await holding.answer_pings_of("two")
+    call = await holding.start("one", "two")
+    for _ in range(3):
+        holding.pings.clear()
+        await asyncio.wait_for(holding.pings.wait(), 10)
+    assert not call.done()
+    await there.close()
+    with pytest.raises(NodeLost):
+        await asyncio.wait_for(call, 10)
+
+
+async def test_a_node_that_fell_silent_is_not_called(mesh: Mesh) -> None:
+    await mesh.publish("globex", "echo")
+    await mesh.serve("globex")
+    mesh.client.catalog.note_unavailable("globex")
+    with pytest.raises(NodeUnavailable):
+        await mesh.client.execute("echo@globex")
+    assert not mesh.calls
+    await mesh.publishers["globex"].presence()
+    state = mesh.client.catalog.state
+    assert await mesh.client.catalog.wait_until(lambda: state.is_available("globex"), 10)
+    assert (await mesh.client.execute("echo@globex")).value == "from globex"

@@ -48,6 +48,7 @@ def test_only_errors_after_which_nothing_ran_invite_a_retry() -> None:
         "connection_lost",
         "deadline_exceeded",
         "internal_error",
+        "node_lost",
         "outcome_forgotten",
         "payload_too_large",
         "server_unavailable",

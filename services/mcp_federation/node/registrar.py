@@ -8,8 +8,11 @@ only. What cannot be asked or stored now is tried again.
 import asyncio
 from collections.abc import Iterable
 
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
+from tenacity.wait import wait_random_exponential
+
 from mcp_federation.bus.handling import stop_task
-from mcp_federation.bus.protocol import Bus, Stored
+from mcp_federation.bus.protocol import Bus, Delivery, Stored
 from mcp_federation.catalog.state import DigestSet
 from mcp_federation.contract.messages import (
     CatalogEntry,
@@ -23,14 +26,21 @@ from mcp_federation.contract.messages import (
     raise_error_reply,
 )
 from mcp_federation.contract.subjects import CATALOG, CATALOG_STREAM, EXECUTE, REGISTER, Header
-from mcp_federation.errors import FederationError, InvalidRequest, PayloadTooLarge
+from mcp_federation.errors import (
+    DeadlineExceeded,
+    FederationError,
+    InvalidRequest,
+    NodeUnavailable,
+    PayloadTooLarge,
+)
 from mcp_federation.logs import get_logger
 from mcp_federation.node.decisions import RENEW_AFTER, Decision, decision, refusal
 from mcp_federation.node.tools import LocalTool
 
 log = get_logger("node")
 
-REGISTER_TIMEOUT = 10.0
+REGISTER_TIMEOUT = 2.5
+REGISTER_TRIES = 3
 CATALOG_TIMEOUT = 30.0
 AT_ONCE = 16
 RETRY_FIRST = 0.5
@@ -129,9 +139,7 @@ class Registrar:
             source_repo=tool.source_repo,
             server_url=tool.server_url,
         )
-        reply = await self._bus.request(
-            REGISTER.of(self._node), encode(registration), timeout=REGISTER_TIMEOUT
-        )
+        reply = await self._request(encode(registration))
         if Header.ERROR_CODE in reply.headers:
             raise_error_reply(reply.payload)
         verdict = decode(reply.payload, Verdict)
@@ -139,6 +147,16 @@ class Registrar:
             raise InvalidRequest("the verdict is of another tool")
         self._decide(verdict)
         return verdict
+
+    @retry(
+        retry=retry_if_exception_type((NodeUnavailable, DeadlineExceeded)),
+        stop=stop_after_attempt(REGISTER_TRIES),
+        wait=wait_random_exponential(multiplier=0.2, max=1),
+        reraise=True,
+    )
+    async def _request(self, registration: bytes) -> Delivery:
+        """Ask, and ask again where a worker died over it: judging twice gives the same verdict."""
+        return await self._bus.request(REGISTER.of(self._node), registration, timeout=REGISTER_TIMEOUT)
 
     def _decide(self, verdict: Verdict) -> None:
         self._decided[verdict.name] = decision(verdict, asyncio.get_running_loop().time())

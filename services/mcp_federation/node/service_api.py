@@ -7,10 +7,9 @@ from typing import Any
 import msgspec
 
 from mcp_federation.bus.protocol import Bus, Delivery, Reply, Subscription
-from mcp_federation.contract.subjects import EXECUTE, node_queue
+from mcp_federation.contract.subjects import EXECUTE, SERVICE_NAME, node_queue, service_subjects
 from mcp_federation.version import VERSION
 
-SERVICE = "mcp-federation-node"
 _TYPE = "io.nats.micro.v1."
 
 
@@ -28,8 +27,7 @@ class ServiceApi:
     async def start(self) -> None:
         """Answer on the nine subjects of the ADR: for all services, this service, this instance."""
         for verb, content in (("PING", self._ping), ("INFO", self._info), ("STATS", self._statistics)):
-            for tail in ("", f".{SERVICE}", f".{SERVICE}.{self._instance}"):
-                subject = f"$SRV.{verb}{tail}"
+            for subject in service_subjects(verb, self._instance):
                 self._subscriptions.append(await self._bus.respond(subject, _responder(content)))
 
     async def stop(self) -> None:
@@ -40,7 +38,7 @@ class ServiceApi:
     def _identity(self, kind: str) -> dict[str, Any]:
         return {
             "type": f"{_TYPE}{kind}_response",
-            "name": SERVICE,
+            "name": SERVICE_NAME,
             "id": self._instance,
             "version": VERSION,
             "metadata": {"node": self._node},

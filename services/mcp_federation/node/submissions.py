@@ -74,6 +74,9 @@ class Submissions:
     async def _respond(self, delivery: Delivery) -> Reply:
         submission = decode(delivery.payload, Submission)
         check_local_name(submission.name)
+        if "@" in submission.name:
+            # Beside real ones it would read like another node's tool.
+            raise InvalidRequest("a tool or server that is registered here cannot have an '@' in its name")
         url = submission.server_url
         if url is not None and not url.startswith(("http://", "https://")):
             raise InvalidRequest("the server's URL must begin with http:// or https://")

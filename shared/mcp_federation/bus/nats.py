@@ -257,11 +257,11 @@ class NatsBus:
         with suppress(BusUnavailable):
             if self._nc.is_connected:
                 await self.flush(2)
-        with suppress(nats.errors.Error, TimeoutError, OSError):
+        with suppress(nats.errors.Error, TimeoutError, OSError, RuntimeError):
             async with asyncio.timeout(5):
                 try:
                     await self._nc.close()
-                except OSError:
+                except (OSError, RuntimeError):
                     # nats-py stops half-way when data is left for a socket that broke, and forgets the
                     # data: a second close, which it must not take for done, goes through.
                     self._nc._status = Client.DISCONNECTED

@@ -168,6 +168,11 @@ class CatalogState:
         now = time.time()
         return (tool for node in self.nodes.values() for tool in node.tools.values() if tool.expires > now)
 
+    def instances(self, node: str) -> tuple[str, ...]:
+        """The ids of the node's processes that were heard of lately."""
+        state = self.nodes.get(node)
+        return tuple(state.instances) if state else ()
+
     def is_available(self, node: str) -> bool:
         """Whether the node was heard of lately."""
         state = self.nodes.get(node)

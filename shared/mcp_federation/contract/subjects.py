@@ -71,6 +71,20 @@ def node_queue(node: str) -> str:
     return f"node-{to_token(node)}"
 
 
+SERVICE_NAME: Final = "mcp-federation-node"
+"""What a node is called as a service of NATS's ADR-32."""
+
+
+def service_subjects(verb: str, instance: str) -> tuple[str, str, str]:
+    """Where a node answers an ADR-32 verb: as any service, as this one, as this instance of it."""
+    return f"$SRV.{verb}", f"$SRV.{verb}.{SERVICE_NAME}", f"$SRV.{verb}.{SERVICE_NAME}.{instance}"
+
+
+def instance_ping(instance: str) -> str:
+    """Where one instance of a node answers whether it is there."""
+    return service_subjects("PING", instance)[2]
+
+
 @dataclass(frozen=True)
 class StreamSpec:
     """A JetStream stream: which subjects it keeps, and how much of each."""

@@ -38,13 +38,13 @@ def missing(reading: Reading) -> Iterator[Sighting]:
 @check(
     "nothing-described",
     "medium",
-    rationale="An entry that nothing executes has its description only; without one it is of no use.",
+    rationale="An entry that nothing executes has its description only; one that says nothing is of no use.",
     remedy="Say in a sentence or two what the tool does, and when to use it.",
 )
 def nothing_described(reading: Reading) -> Iterator[Sighting]:
-    """No description, or a blank one, of an entry that is described only."""
-    if not reading.registration.executable and not reading.registration.tool.description.strip():
-        yield Sighting("description", "there is no description, and the entry is described only")
+    """No description, or one under the bound, of an entry that is described only."""
+    if not reading.registration.executable and _length(reading) < MIN_DESCRIPTION:
+        yield Sighting("description", "it says too little for an entry that is described only")
 
 
 @check(
@@ -80,6 +80,12 @@ def repeats_name(reading: Reading) -> Iterator[Sighting]:
         yield Sighting("description", f"“{quote(tool.description)}” only repeats the name")
 
 
+def _length(reading: Reading) -> int:
+    """Characters up to the bound; an ideograph says as much as three letters."""
+    description = reading.registration.tool.description.strip()
+    return sum(3 if char >= "\u2e80" else 1 for char in description[:MIN_DESCRIPTION])
+
+
 @check(
     "description-too-short",
     "low",
@@ -89,9 +95,7 @@ def repeats_name(reading: Reading) -> Iterator[Sighting]:
 def too_short(reading: Reading) -> Iterator[Sighting]:
     """Descriptions under the bound."""
     description = reading.registration.tool.description.strip()
-    # An ideograph says as much as three letters.
-    length = sum(3 if char >= "\u2e80" else 1 for char in description[:MIN_DESCRIPTION])
-    if 0 < length < MIN_DESCRIPTION:
+    if reading.registration.executable and 0 < _length(reading) < MIN_DESCRIPTION:
         yield Sighting("description", f"the description has {len(description)} characters")
 
 

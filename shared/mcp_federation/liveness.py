@@ -1,0 +1,75 @@
+"""Ends the wait for an answer when the node that should give it is gone.
+
+NATS says at once that nobody listens, but not that a listener died with the request in its hands.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+from mcp_federation.bus.handling import stop_task
+from mcp_federation.bus.protocol import Bus
+from mcp_federation.contract.subjects import instance_ping
+from mcp_federation.errors import FederationError, NodeLost, NodeUnavailable
+
+FIRST_LOOK = 0.25
+"""Seconds before the first look: most calls are answered by then, and cost one timer."""
+
+INTERVAL = 0.25
+PING_TIMEOUT = 2.0
+
+
+class WhileAlive:
+    """A block that is left with `NodeLost` once none of a node's instances is there any more.
+
+    Instances that are busy or slow are there; one is gone when nobody listens on its own subject.
+    """
+
+    def __init__(self, bus: Bus, node: str, instances: Iterable[str]) -> None:
+        self._bus = bus
+        self._node = node
+        self._instances = tuple(instances)
+        self._lost = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        task = asyncio.current_task()
+        if self._instances and task is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(FIRST_LOOK, self._begin, task)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        await stop_task(self._watch)
+        task = asyncio.current_task()
+        if self._lost and task is not None and task.uncancel() == 0 and kind is asyncio.CancelledError:
+            raise NodeLost(
+                f"the node {self._node!r} went away before the answer came", {"node": self._node}
+            ) from None
+
+    def _begin(self, task: "asyncio.Task[object]") -> None:
+        self._watch = asyncio.get_running_loop().create_task(self._look(task))
+
+    async def _look(self, task: "asyncio.Task[object]") -> None:
+        while True:
+            there = await asyncio.gather(*map(self._is_there, self._instances))
+            if not any(there):
+                self._lost = True
+                task.cancel()
+                return
+            await asyncio.sleep(INTERVAL)
+
+    async def _is_there(self, instance: str) -> bool:
+        try:
+            await self._bus.request(instance_ping(instance), b"", timeout=PING_TIMEOUT)
+        except NodeUnavailable:
+            return False
+        except FederationError:
+            return True  # it is slow, or we cannot tell
+        return True
