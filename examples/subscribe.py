@@ -58,7 +58,10 @@ async def call(nc: Client, entry: dict[str, Any], arguments: dict[str, Any]) -> 
 
 async def run(url: str, name: str | None, arguments: dict[str, Any]) -> str | None:
     """What went wrong, if anything."""
-    nc = await nats.connect(url, max_reconnect_attempts=1)
+    try:
+        nc = await nats.connect(url, max_reconnect_attempts=1, error_cb=say_nothing)
+    except (OSError, nats.errors.Error):
+        return f"no NATS server answers at {url}"
     try:
         catalog = await read_catalog(nc)
         for federated_name, entry in sorted(catalog.items()):
@@ -77,6 +80,10 @@ async def run(url: str, name: str | None, arguments: dict[str, Any]) -> str | No
         return "this NATS server has no catalog"
     finally:
         await nc.close()
+
+
+async def say_nothing(_: Exception) -> None:
+    """What goes wrong is told once, at the end."""
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ def bind(tool: Tool, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str
     names = positional_names(tool)
     if len(args) > len(names):
         raise InvalidArguments(
-            f"{tool.name} takes {len(names)} positional arguments, not {len(args)}",
+            f"{tool.name} takes at most {len(names)} by position, and was given {len(args)}",
             {"parameters": names},
         )
     positional = dict(zip(names, args, strict=False))
