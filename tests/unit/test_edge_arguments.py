@@ -44,7 +44,7 @@ def test_binding_all_by_position_equals_naming_them_all(names: list[str], data: 
 
 @given(names=names, extra=st.integers(min_value=1, max_value=3))
 def test_more_arguments_than_the_tool_has_are_refused(names: list[str], extra: int) -> None:
-    with pytest.raises(InvalidArguments, match="positional"):
+    with pytest.raises(InvalidArguments, match="by position"):
         bind(tool_with(*names).tool, [0] * (len(names) + extra), {})
 
 
