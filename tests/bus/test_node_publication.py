@@ -105,6 +105,15 @@ async def test_a_refused_tool_is_told_and_not_published(mesh: Mesh) -> None:
     await mesh.agrees(node)
 
 
+async def test_a_tool_whose_name_no_tool_may_have_is_told_with_the_refused_ones(mesh: Mesh) -> None:
+    await mesh.node(boxed(toolbox("box", "a" * 300, "fits")))
+    presence = await mesh.heard(lambda presence: bool(presence.refused))
+    (refused,) = presence.refused
+    assert (refused.name, refused.decision) == (f"box.{'a' * 252}", "rejected")
+    assert "256 bytes" in refused.why
+    await mesh.shows({"box.fits"})
+
+
 async def test_a_tool_is_withdrawn_before_its_new_text_is_asked_about(mesh: Mesh) -> None:
     history = await follow(mesh)
     await mesh.node({"plain": plain()})

@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import uuid
+from collections.abc import Iterator
 
 from mcp_federation.bus.handling import stop_task
 from mcp_federation.bus.protocol import Bus
-from mcp_federation.contract.messages import Presence
+from mcp_federation.contract.messages import Presence, RefusedTool
 from mcp_federation.errors import InvalidRequest
 from mcp_federation.logs import get_logger
 from mcp_federation.node.config import Spec, load_config
@@ -23,6 +24,8 @@ from mcp_federation.settings import Settings
 from mcp_federation.version import VERSION
 
 log = get_logger("node")
+
+MAX_SHOWN_NAME = 256
 
 WITHDRAW_AFTER = 10.0
 """Seconds that a failed server's tools stay published, since most come back at once."""
@@ -65,9 +68,15 @@ class Node:
             tools=len(self.registrar.published),
             in_flight=self.executor.in_flight,
             servers=tuple(server.state for _, server in sorted(self.servers.items())),
-            refused=self.registrar.refused(),
+            refused=(*self.registrar.refused(), *self._unfit()),
             version=VERSION,
         )
+
+    def _unfit(self) -> Iterator[RefusedTool]:
+        """The tools that cannot even be asked about, such as one whose name is too long."""
+        for server in self.servers.values():
+            for name, reason in server.unfit.items():
+                yield RefusedTool(name=name[:MAX_SHOWN_NAME], decision="rejected", why=reason)
 
     async def start(self) -> None:
         """Take up work; servers go on starting behind it."""
