@@ -266,7 +266,8 @@ async def test_a_killed_node_is_a_503_at_once_and_is_back_by_itself(up: Up) -> N
     began = time.monotonic()
     status, problem = up.execute(CLOCK, CLOCK_ARGUMENTS)
     assert time.monotonic() - began < 1
-    assert (status, problem["code"]) == (503, "node_unavailable")
+    # Lost rather than unavailable where nats-server has not seen the end of its connection yet.
+    assert (status, problem["code"]) in {(503, "node_unavailable"), (503, "node_lost")}
     assert up.execute("file_operations_mcp", {"operation": "list", "source_path": "."})[0] == 200
     await eventually(lambda: up.the_clock_answers(), timeout=60)
     assert up.mesh.processes["node-globex"] != killed
@@ -279,8 +280,10 @@ async def test_a_killed_nats_server_is_back_within_5_seconds_and_nothing_is_lost
     before = up.discovered()
     assert REGISTRATION["name"] in before
     began = time.monotonic()
-    os.kill(up.mesh.processes["nats"], signal.SIGKILL)
-    await eventually(lambda: not up.the_clock_answers(), timeout=5)
+    killed = up.mesh.processes["nats"]
+    os.kill(killed, signal.SIGKILL)
+    # Not by a call that fails: the client may try a harmless one again until it is answered.
+    await eventually(lambda: up.mesh.processes.get("nats", killed) != killed, timeout=10)
     await eventually(lambda: up.the_clock_answers(), timeout=30)
     assert time.monotonic() - began < 5
     assert up.discovered() == before
