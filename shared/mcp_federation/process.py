@@ -44,12 +44,15 @@ def run_process(main: Main) -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(under_signals())
     except FederationError as error:
-        print(f"mcp-federation: {error.message}", file=sys.stderr)  # noqa: T201 - for the person who started it
-        return 1
+        return _failed(error.message)
     except OSError as error:  # such as a state directory that may not be written
-        print(f"mcp-federation: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)  # noqa: T201
-        return 1
+        return _failed(f"{error.strerror or error}: {error.filename or ''}")
     return 0
+
+
+def _failed(message: str) -> int:
+    print(f"mcp-federation: {message}", file=sys.stderr)  # noqa: T201 - for the person who started it
+    return 1
 
 
 @asynccontextmanager

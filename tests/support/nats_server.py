@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sysconfig
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -86,7 +87,7 @@ def temporary_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="mcpfed-"))
 
 
-async def eventually(condition, timeout: float = 10.0) -> None:  # type: ignore[no-untyped-def]
+async def eventually(condition: Callable[[], object], timeout: float = 10.0) -> None:
     """Wait until a condition on something outside of this process holds, at most `timeout` seconds.
 
     For what gives no event to wait for; what does is awaited itself.

@@ -29,7 +29,8 @@ def run_discover(query: str, as_json: bool, **overrides: Any) -> int:
         await hear_nodes(client)
         found = [tool for tool in client.discover() if matches(tool, query)]
         if as_json:
-            print(json.dumps([summary(client, tool) for tool in found], indent=2, ensure_ascii=False))  # noqa: T201
+            text = json.dumps([summary(client, tool) for tool in found], indent=2, ensure_ascii=False)
+            print(text)  # noqa: T201 - the command's output
         else:
             show_tools(client, found, query)
 
