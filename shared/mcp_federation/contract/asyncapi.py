@@ -11,7 +11,14 @@ import msgspec
 from mcp_federation.contract import subjects
 from mcp_federation.contract.channels import CHANNELS, DESCRIPTION, HEADERS, PARAMETERS, SUMMARIES, Channel
 from mcp_federation.contract.mcp import CallParams, CallResult
-from mcp_federation.contract.messages import MESSAGES, PROTOCOL_VERSION, ErrorReply
+from mcp_federation.contract.messages import (
+    MESSAGES,
+    PROTOCOL_VERSION,
+    Blob,
+    ErrorReply,
+    Progress,
+    Running,
+)
 from mcp_federation.contract.subjects import Header, StreamSpec
 
 Document = dict[str, Any]
@@ -115,10 +122,17 @@ def _channel_messages(channel: str, kinds: tuple[type, ...]) -> list[Document]:
     return [{"$ref": f"#/channels/{channel}/messages/{kind.__name__}"} for kind in kinds]
 
 
+_REPLY_HEADERS: dict[type, list[str]] = {
+    ErrorReply: [Header.ERROR, Header.ERROR_CODE],
+    Progress: [Header.INTERIM],
+    Running: [Header.INTERIM],
+    Blob: [Header.BLOB],
+}
+
+
 def _message(kind: type) -> Document:
     carried = [name for channel in CHANNELS if kind in channel.messages for name in channel.headers]
-    if kind is ErrorReply:
-        carried = [Header.ERROR, Header.ERROR_CODE]
+    carried = _REPLY_HEADERS.get(kind, carried)
     message: Document = {
         "name": kind.__name__,
         "summary": SUMMARIES.get(kind) or cleandoc(kind.__doc__ or "").partition("\n")[0],
@@ -126,7 +140,7 @@ def _message(kind: type) -> Document:
     }
     if carried:
         message["headers"] = {"type": "object", "properties": {name: HEADERS[name] for name in carried}}
-    if kind is ErrorReply:
+    if kind in _REPLY_HEADERS:
         message["headers"]["required"] = carried
     return message
 

@@ -8,13 +8,16 @@ from mcp_federation import errors
 from mcp_federation.contract import subjects
 from mcp_federation.contract.mcp import CallParams, CallResult
 from mcp_federation.contract.messages import (
+    Blob,
     Cancel,
     CatalogEntry,
     ErrorReply,
     Performance,
     Presence,
+    Progress,
     RecordBatch,
     Registration,
+    Running,
     Submission,
     SubmissionAnswer,
     Verdict,
@@ -60,7 +63,11 @@ params of MCP's `tools/call`, `{"name": "<local name>", "arguments": {…}}`; th
 `Nats-Service-Error-Code` is an `error` instead. NATS's own "no responders" means that no node serves the
 tool. NATS clients wait but briefly for an answer unless told: give the request a timeout of your own.
 
-Payload and headers of a message together may not exceed the server's `max_payload`.
+Payload and headers of a message together may not exceed the server's `max_payload`. A larger payload stays
+with its sender, which sends a `blob` under the header `Mcpfed-Blob: 1` instead. The receiver fetches it with
+requests to the blob's `subject`, each with the offset as a decimal number for its payload; each is answered
+with the bytes from there, as many as the sender puts into one message. An answer comes as a blob only to a
+caller that said so in `Mcpfed-Accept`. The receiver checks size and digest (SHA-256 of the bytes).
 """
 
 _ERRORS = [getattr(errors, name) for name in errors.__all__ if name not in ("FederationError", "error_from")]
@@ -113,8 +120,8 @@ CHANNELS = (
             "Nats-Service-Error-Code."
         ),
         messages=(CallParams,),
-        replies=(CallResult, ErrorReply),
-        headers=(Header.TIMEOUT_MS, Header.REQUEST_ID),
+        replies=(CallResult, Blob, Progress, Running, ErrorReply),
+        headers=(Header.TIMEOUT_MS, Header.REQUEST_ID, Header.ACCEPT, Header.BLOB),
         sends=True,
         queue="node-{node}",
     ),
@@ -189,6 +196,24 @@ HEADERS: dict[str, Any] = {
             "Unique to this execution, 1 to 64 printable ASCII characters; a `cancel` names it, and a "
             "repeated one is answered with the first outcome instead of running twice."
         ),
+    },
+    Header.ACCEPT: {
+        "type": "string",
+        "enum": ["interim", "progress"],
+        "description": (
+            "That the caller understands more than one message to its reply subject: `interim` admits "
+            "`running` ahead of the answer and a `blob` as the answer, `progress` admits `progress` as well."
+        ),
+    },
+    Header.INTERIM: {
+        "type": "string",
+        "enum": ["progress", "running"],
+        "description": "That the answer is still to come; the `type` of this message.",
+    },
+    Header.BLOB: {
+        "type": "string",
+        "enum": ["1"],
+        "description": "That the payload is a `blob`, which stands for one too large for a message.",
     },
     Header.ERROR: {"type": "string", "description": "Why the request failed, for people; ASCII, one line."},
     Header.ERROR_CODE: {

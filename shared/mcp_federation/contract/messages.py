@@ -149,6 +149,28 @@ class Cancel(Message, frozen=True, kw_only=True, tag="cancel"):
     request_id: Annotated[str, Meta(min_length=1, max_length=64)]
 
 
+class Progress(Message, frozen=True, kw_only=True, tag="progress"):
+    """How far an execution is, in the tool's own measure; sent ahead of the answer to who asked for it."""
+
+    progress: float
+    total: float | None = None
+    message: Text | None = None
+
+
+class Running(Message, frozen=True, kw_only=True, tag="running"):
+    """Which instance of a node has the call; sent ahead of the answer when that takes a while."""
+
+    instance: str
+
+
+class Blob(Message, frozen=True, kw_only=True, tag="blob"):
+    """A payload too large for one message: `size` bytes, fetched in chunks by requests to `subject`."""
+
+    subject: str
+    size: Count
+    digest: Digest
+
+
 class ErrorReply(Message, frozen=True, kw_only=True, tag="error"):
     """Why a request failed; `code` is one of `mcp_federation.errors`."""
 
@@ -223,6 +245,9 @@ MESSAGES: tuple[type[Message], ...] = (
     Withdrawal,
     Presence,
     Cancel,
+    Progress,
+    Running,
+    Blob,
     ErrorReply,
     Submission,
     SubmissionAnswer,

@@ -112,5 +112,8 @@ class Header:
 
     TIMEOUT_MS: Final = "Mcpfed-Timeout-Ms"
     REQUEST_ID: Final = "Mcpfed-Request-Id"
+    ACCEPT: Final = "Mcpfed-Accept"
+    INTERIM: Final = "Mcpfed-Interim"
+    BLOB: Final = "Mcpfed-Blob"
     ERROR: Final = "Nats-Service-Error"
     ERROR_CODE: Final = "Nats-Service-Error-Code"
