@@ -69,7 +69,7 @@ EXAMPLES: tuple[Message, ...] = (
         refused=(RefusedTool(name="a", decision="quarantined", why="look"),),
     ),
     Cancel(request_id="1"),
-    Progress(progress=3, total=10, message="counting"),
+    Progress(progress=3.0, total=10.0, message="counting"),
     Running(instance="a1"),
     Blob(subject="_INBOX.a.1", size=3, digest="sha256:" + "0" * 64),
     ErrorReply(code="overloaded", message="full", details={"retry_after_ms": 100, "deep": [{"a": None}]}),
