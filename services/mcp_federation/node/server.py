@@ -5,7 +5,7 @@ Whatever it does — not start, crash, hang, answer nonsense — costs its own t
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -14,10 +14,11 @@ import httpx2
 import mcp_types
 from mcp import Client, MCPError
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
+from mcp.shared.dispatcher import ProgressFnT
 from pydantic import ValidationError
 
 from mcp_federation.bus.handling import stop_task
-from mcp_federation.contract.messages import ServerState
+from mcp_federation.contract.messages import Progress, ServerState
 from mcp_federation.errors import DeadlineExceeded, ServerUnavailable, ToolFailed
 from mcp_federation.logs import get_logger
 from mcp_federation.node.config import BrokenSpec, Spec, StdioSpec
@@ -44,6 +45,9 @@ MAX_PAGES = 1000
 MAX_TOOLS = 10_000
 
 _WHY_NOT = {"starting": "is starting", "stopped": "is stopping"}
+
+
+OnProgress = Callable[[Progress], None]
 
 
 class Outcome(NamedTuple):
@@ -117,8 +121,16 @@ class SupervisedServer:
         self._settled.set()
         self._set_state("stopped", "")
 
-    async def call(self, remote_name: str, arguments: Mapping[str, Any], timeout: float) -> Outcome:
+    async def call(
+        self,
+        remote_name: str,
+        arguments: dict[str, Any],
+        timeout: float,
+        on_progress: OnProgress | None = None,
+    ) -> Outcome:
         """Call a tool; what it does beyond `timeout` seconds nobody waits for.
+
+        The server is asked for progress only where `on_progress` takes it.
 
         Raises:
             ServerUnavailable, ToolNotFound, InvalidArguments, ToolFailed, DeadlineExceeded.
@@ -129,7 +141,7 @@ class SupervisedServer:
             what = _WHY_NOT.get(self._state.state, "failed, and is started anew")
             raise ServerUnavailable(f"the MCP server {self.name!r} {what}")
         # A task of its own: a toolbox's thread, or a pipe that nobody reads, does not heed a cancellation.
-        task = asyncio.get_running_loop().create_task(self._call(client, remote_name, dict(arguments)))
+        task = asyncio.get_running_loop().create_task(self._call(client, remote_name, arguments, on_progress))
         self._calls.add(task)
         task.add_done_callback(self._call_done)
         try:
@@ -142,9 +154,12 @@ class SupervisedServer:
             raise DeadlineExceeded(f"the tool did not answer within {timeout:g} s")
         return task.result()
 
-    async def _call(self, client: Client, remote_name: str, arguments: dict[str, Any]) -> Outcome:
+    async def _call(
+        self, client: Client, remote_name: str, arguments: dict[str, Any], on_progress: OnProgress | None
+    ) -> Outcome:
+        callback = _progress_callback(on_progress) if on_progress else None
         try:
-            result = await client.call_tool(remote_name, arguments)
+            result = await client.call_tool(remote_name, arguments, progress_callback=callback)
         except MCPError as error:
             if error.code in (mcp_types.CONNECTION_CLOSED, mcp_types.INVALID_REQUEST):
                 self._wake.set()  # to see whether it is still there
@@ -316,3 +331,10 @@ class SupervisedServer:
             restarts=self._state.restarts if restarts is None else restarts,
         )
         self._on_change(self)
+
+
+def _progress_callback(on_progress: OnProgress) -> ProgressFnT:
+    async def callback(progress: float, total: float | None = None, message: str | None = None) -> None:
+        on_progress(Progress(progress=progress, total=total, message=message))
+
+    return callback
