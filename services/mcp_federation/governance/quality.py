@@ -5,11 +5,12 @@ from typing import Final
 from mcp_federation.contract.messages import Finding, Registration
 from mcp_federation.governance.checks import descriptions, names, schemas
 from mcp_federation.governance.checks.catalogue import Catalogue
+from mcp_federation.governance.checks.context import CatalogView
 from mcp_federation.governance.checks.reading import read
 
 QUALITY: Final = Catalogue(*names.QUALITY, *descriptions.CHECKS, *schemas.CHECKS)
 
 
-def run_quality_checks(registration: Registration) -> list[Finding]:
-    """What the quality checks find; never raises on any registration."""
-    return QUALITY.run(read(registration))
+def run_quality_checks(registration: Registration, catalog: CatalogView | None = None) -> list[Finding]:
+    """What the quality checks find, beside what is published already; never raises."""
+    return QUALITY.run(read(registration, catalog))

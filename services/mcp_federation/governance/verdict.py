@@ -5,6 +5,7 @@ from typing import Final
 
 from mcp_federation.contract.digest import tool_digest
 from mcp_federation.contract.messages import Decision, Finding, Registration, Verdict
+from mcp_federation.governance.checks.context import CatalogView
 from mcp_federation.governance.checks.reading import read
 from mcp_federation.governance.quality import QUALITY
 from mcp_federation.governance.security import SECURITY
@@ -21,13 +22,15 @@ def decide(findings: Iterable[Finding]) -> Decision:
     return "quarantined" if severities & _QUARANTINING else "approved"
 
 
-def judge(registration: Registration) -> Verdict:
-    """The verdict on a registration by all checks, the most severe findings first; not signed yet.
+def judge(registration: Registration, catalog: CatalogView | None = None) -> Verdict:
+    """The verdict on a registration beside what is published already, by all checks; not signed yet.
+
+    The most severe findings come first.
 
     Raises:
         InvalidRequest: the tool has no canonical form, so that no digest could be approved.
     """
-    reading = read(registration)
+    reading = read(registration, catalog)
     findings = [*_digest_findings(registration), *SECURITY.run(reading), *QUALITY.run(reading)]
     findings.sort(key=_severity_rank)
     return Verdict(

@@ -54,13 +54,18 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="
 
 
 class Finding(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing that a check found: which rule, how bad, where, why, and how to mend it."""
+    """One thing that a check found: which rule, how bad, where, why, and how to mend it.
+
+    A finding of the detector also says how probable it holds that the text is an attack, and by which words.
+    """
 
     rule: str
     severity: Severity
     where: str
     why: str
     remedy: str
+    probability: Ratio | None = None
+    words: tuple[str, ...] = ()
 
 
 class Registration(Message, frozen=True, kw_only=True, tag="registration"):

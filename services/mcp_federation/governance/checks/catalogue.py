@@ -14,10 +14,15 @@ MAX_FINDINGS = 10
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """One place where a check's rule is broken, and why it is."""
+    """One place where a check's rule is broken, and why it is.
+
+    `probability` and `words` are the detector's: how likely it is an attack, and what says so.
+    """
 
     where: str
     why: str
+    probability: float | None = None
+    words: tuple[str, ...] = ()
 
 
 Search = Callable[[Reading], Iterable[Sighting]]
@@ -46,6 +51,8 @@ class Check:
                 where=sighting.where,
                 why=sighting.why,
                 remedy=self.remedy,
+                probability=sighting.probability,
+                words=sighting.words,
             )
 
 

@@ -1,12 +1,13 @@
 """A registration read once for all checks: schemas parsed, every visible string with its place. Pure."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
 
 from mcp_federation.contract.messages import Registration
+from mcp_federation.governance.checks.context import CatalogView
 from mcp_federation.governance.checks.quoting import quote
 
 MAX_SCHEMA_BYTES: Final = 256 * 1024
@@ -68,14 +69,18 @@ class Reading:
     registration: Registration
     documents: tuple[Document, ...]
     texts: tuple[Text, ...]
+    catalog: CatalogView = field(default_factory=CatalogView)
 
     def document(self, field: str) -> Document | None:
         """The `inputSchema`, `outputSchema` or `annotations`; None where the tool has none."""
         return next((document for document in self.documents if document.field == field), None)
 
 
-def read(registration: Registration) -> Reading:
-    """Everything visible of a registration. Never raises: what cannot be read is a document's problem."""
+def read(registration: Registration, catalog: CatalogView | None = None) -> Reading:
+    """Everything visible of a registration, beside what the catalog has (nothing, if none is given).
+
+    Never raises: what cannot be read is a document's problem.
+    """
     tool = registration.tool
     raws = {
         "inputSchema": tool.input_schema,
@@ -95,7 +100,7 @@ def read(registration: Registration) -> Reading:
     texts = [Text((field,), text) for field, text in fields.items() if text]
     for document in documents:
         texts += document.texts
-    return Reading(registration, documents, tuple(texts))
+    return Reading(registration, documents, tuple(texts), CatalogView() if catalog is None else catalog)
 
 
 def render_path(path: Path) -> str:

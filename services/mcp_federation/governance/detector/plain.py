@@ -1,0 +1,131 @@
+"""Text as a model reads it, whatever it was dressed up as. Pure.
+
+A model reads through look-alike letters, invisible characters, odd blanks and base64; so do the checks.
+"""
+
+import base64
+import binascii
+import re
+import unicodedata
+from collections.abc import Iterator
+from functools import cache
+from importlib import resources
+from typing import Final
+from urllib.parse import unquote
+
+MAX_DECODED: Final = 8
+"""The most encoded pieces of one text that are decoded."""
+
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000e0080-\U000e0fff\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
+)
+_TAGS = re.compile("[\U000e0000-\U000e007f]+")
+_MARKS = re.compile("[\u0300-\u036f]")
+_WORD = re.compile(r"[^\W\d_]+")
+_BASE64 = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{16,4096}={0,2}")
+_HEX = re.compile(r"(?<![0-9A-Fa-f])(?:(?:\\x|0x)?[0-9A-Fa-f]{2}[\s,:]?){12,2048}(?![0-9A-Fa-f])")
+_ESCAPES = re.compile(r"(?:\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}|&#x?[0-9A-Fa-f]{2,6};){6,}")
+_ESCAPE = re.compile(r"(?:\\[ux]|&#)(x?)([0-9A-Fa-f]{2,6});?")
+_PERCENT = re.compile(r"(?:[\w.+~-]{0,64}%[0-9A-Fa-f]{2}){4,}[\w.+~-]{0,64}")
+_BLANKS = re.compile(r"\s+")
+
+
+def plain(text: str) -> str:
+    """The text with compatibility forms, invisible characters and look-alike letters undone."""
+    if text.isascii():
+        return text
+    text = _TAGS.sub(lambda match: f" {_untagged(match[0])} ", text)
+    text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
+    if text.isascii():
+        return text
+    return _WORD.sub(lambda match: _latin(match[0]), text)
+
+
+def skeleton(name: str) -> str:
+    """What a name looks like at a glance: equal for names that are taken for one another."""
+    folded = "".join(_homoglyphs().get(char, char) for char in plain(name))
+    folded = "".join(char for char in unicodedata.normalize("NFD", folded.lower()) if char.isalnum())
+    return folded.translate(_GLANCE).replace("rn", "m").replace("vv", "w")
+
+
+def spelling(name: str) -> str:
+    """A name without regard to case and separators, which nobody takes for another name's."""
+    return "".join(char for char in name.lower() if char.isalnum())
+
+
+def decoded(text: str) -> Iterator[str]:
+    """Readable texts that are encoded in the text (base64, hexadecimal, escapes, per cent)."""
+    for _ in range(2):
+        found = list(_decoded_once(text))[:MAX_DECODED]
+        yield from found
+        text = " ".join(found)
+        if not text:
+            return
+
+
+_GLANCE = str.maketrans("01i5", "olls")
+
+
+def _untagged(tags: str) -> str:
+    return "".join(chr(ord(char) - 0xE0000) for char in tags if 0x20 <= ord(char) - 0xE0000 < 0x7F)
+
+
+def _latin(word: str) -> str:
+    """A word that mixes scripts, or has nothing but look-alikes, in Latin letters; any other unchanged."""
+    if word.isascii():
+        return word
+    homoglyphs = _homoglyphs()
+    marked = unicodedata.normalize("NFD", word)
+    bare = _MARKS.sub("", marked)
+    if bare.isascii():
+        return word
+    folded = "".join(homoglyphs.get(char, char) for char in bare)
+    return folded if folded.isascii() else word
+
+
+def _decoded_once(text: str) -> Iterator[str]:
+    for match in _BASE64.finditer(text):
+        yield from _readable(_from_base64(match[0]))
+    for match in _HEX.finditer(text):
+        digits = re.sub(r"\\x|0x|[^0-9A-Fa-f]", "", match[0])
+        yield from _readable(bytes.fromhex(digits[: len(digits) // 2 * 2]))
+    for match in _ESCAPES.finditer(text):
+        yield _ESCAPE.sub(_unescaped, match[0])
+    for match in _PERCENT.finditer(text):
+        yield unquote(match[0])
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    is_decimal = match[0].startswith("&#") and not match[1]
+    number = int(match[2], 10 if is_decimal and match[2].isdigit() else 16)
+    return chr(number) if number < 0x110000 and not 0xD800 <= number < 0xE000 else " "
+
+
+def _from_base64(text: str) -> bytes:
+    bare = text.rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        return base64.b64decode(bare[: len(bare) - (len(bare) % 4 == 1)] + "=" * (-len(bare) % 4))
+    except binascii.Error:
+        return b""
+
+
+def _readable(raw: bytes) -> Iterator[str]:
+    """The bytes as text, where it is text that somebody wrote."""
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return
+    if _BASE64.fullmatch(text):
+        yield text  # encoded twice
+    elif len(text) >= 8 and _BLANKS.search(text):
+        letters = sum(char.isalpha() or char.isspace() for char in text)
+        if letters >= 0.7 * len(text):
+            yield text
+
+
+@cache
+def _homoglyphs() -> dict[str, str]:
+    lines = resources.files(__package__).joinpath("homoglyphs.txt").read_text("utf-8").splitlines()
+    rows = (line.split(" ", 1) for line in lines if not line.startswith("#"))
+    return {char: letter for letter, chars in rows for char in chars}

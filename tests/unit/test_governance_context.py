@@ -1,0 +1,79 @@
+"""The catalog as the checks see it: by name, by look and by description."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mcp_federation.governance.checks.context import CatalogView, Published
+from mcp_federation.governance.checks.reading import read
+from tests.support.registrations import CLEAN, a_registration
+
+WEATHER = Published(node="acme", name="weather.forecast", server="weather", description=CLEAN)
+TWIN = Published(node="globex", name="weather.forecast", server="weather", description=CLEAN)
+
+published = st.builds(
+    Published,
+    node=st.sampled_from(["acme", "globex"]),
+    name=st.sampled_from(["a.get", "a.got", "get", "b.g\u0435t"]),
+    server=st.sampled_from(["", "a", "b"]),
+    description=st.sampled_from(["", CLEAN, "one two three four"]),
+)
+
+
+def test_a_tool_is_found_by_the_name_that_its_server_gives_it() -> None:
+    assert CatalogView([WEATHER]).called("forecast") == (WEATHER,)
+    assert CatalogView([WEATHER]).called("weather.forecast") == ()
+
+
+def test_a_tool_is_found_by_names_that_look_like_its_own() -> None:
+    view = CatalogView([WEATHER])
+    for name in (
+        "forecast",
+        "f0recast",
+        "f\u043erecast",
+        "FORECAST",
+        "fore_cast",
+        "\uff46orecast",
+        "fore\u200bcast",
+    ):
+        assert view.looking_like(name) == (WEATHER,), name
+    assert view.looking_like("forecasts") == ()
+    assert view.of_servers_like("w3ather") == ()
+    assert view.of_servers_like("w\u0435ather") == (WEATHER,)
+
+
+def test_a_tool_is_found_by_a_description_with_much_the_same_words() -> None:
+    view = CatalogView([WEATHER])
+    ((found, similarity),) = view.described_like(CLEAN.replace("hour", "day"))
+    assert found == WEATHER
+    assert 0.5 < similarity < 1
+    assert list(view.described_like(CLEAN)) == [(WEATHER, 1.0)]
+    assert list(view.described_like("Sends a letter to a person by post.")) == []
+
+
+def test_a_tool_takes_the_place_of_the_one_that_the_node_published_before() -> None:
+    view = CatalogView([WEATHER, TWIN])
+    newer = Published(node="acme", name="weather.forecast", server="weather", description="Other words now.")
+    view.put(newer)
+    assert len(view) == 2
+    assert set(view.called("forecast")) == {newer, TWIN}
+    assert list(view.described_like(CLEAN)) == [(TWIN, 1.0)]
+
+
+@given(st.lists(published, max_size=12))
+@settings(max_examples=50)
+def test_what_was_put_and_dropped_leaves_nothing_behind(tools: list[Published]) -> None:
+    view = CatalogView(tools)
+    for tool in tools:
+        view.drop(tool.node, tool.name)
+        view.drop(tool.node, tool.name)
+        assert tool not in view.called(tool.bare_name)
+    assert len(view) == 0
+    for tool in tools:
+        assert not view.looking_like(tool.bare_name)
+        assert not list(view.described_like(tool.description))
+
+
+def test_a_registration_is_read_beside_an_empty_catalog_unless_one_is_given() -> None:
+    view = CatalogView([WEATHER])
+    assert read(a_registration(), view).catalog is view
+    assert len(read(a_registration()).catalog) == 0
