@@ -16,13 +16,14 @@ from mcp_federation.bus.protocol import (
     Follower,
     Handler,
     Headers,
+    Interim,
     Reply,
     Responder,
     Stored,
     StoredHandler,
     Subscription,
 )
-from mcp_federation.contract.subjects import StreamSpec
+from mcp_federation.contract.subjects import Header, StreamSpec
 from mcp_federation.errors import BusUnavailable, Conflict, DeadlineExceeded, NodeUnavailable, PayloadTooLarge
 
 
@@ -55,7 +56,13 @@ class MemoryBus:
             stream.append(subject, delivery.payload)
 
     async def request(
-        self, subject: str, payload: bytes, *, timeout: float, headers: Headers | None = None
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        timeout: float,
+        headers: Headers | None = None,
+        on_interim: Interim | None = None,
     ) -> Delivery:
         """Send a request and wait for its first answer; see `Bus.request`."""
         self._check(payload, headers)
@@ -65,7 +72,10 @@ class MemoryBus:
             if not self.broker.deliver(Delivery(subject, bytes(payload), dict(headers or {}), inbox.pattern)):
                 raise NodeUnavailable("nobody answers there")
             async with asyncio.timeout(timeout):
-                return await inbox.inbox.get()
+                while Header.INTERIM in (delivery := await inbox.inbox.get()).headers:
+                    if on_interim is not None:
+                        on_interim(delivery)
+                return delivery
         except TimeoutError:
             raise DeadlineExceeded(f"no answer within {timeout:g} s") from None
         finally:

@@ -1,10 +1,10 @@
 """The bus over NATS: core subjects for events and request-reply, JetStream for what is kept."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from math import ceil
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 import nats.errors
@@ -16,6 +16,7 @@ from nats.js.api import DiscardPolicy, StreamConfig
 
 from mcp_federation.bus.handling import Tasks, answer, error_answer, handle, overloaded
 from mcp_federation.bus.nats_connection import ConnectionWatch, open_connection
+from mcp_federation.bus.nats_lane import STATUS, LaneClient, read_headers, write_headers
 from mcp_federation.bus.nats_streams import NatsConsumer, NatsFollower
 from mcp_federation.bus.protocol import (
     BatchHandler,
@@ -23,18 +24,20 @@ from mcp_federation.bus.protocol import (
     Follower,
     Handler,
     Headers,
+    Interim,
     Reply,
     Responder,
     Stored,
     StoredHandler,
     Subscription,
 )
-from mcp_federation.contract.subjects import StreamSpec
+from mcp_federation.contract.subjects import Header, StreamSpec
 from mcp_federation.errors import (
     BusUnavailable,
     Conflict,
     ConnectionLost,
     DeadlineExceeded,
+    FederationError,
     NodeUnavailable,
     PayloadTooLarge,
 )
@@ -50,6 +53,8 @@ PENDING_BYTES = 256 * 1024 * 1024
 _WRONG_LAST_SEQUENCE = 10071
 _STREAM_EXISTS_OTHERWISE = 10058
 _NO_RESPONDERS = "503"
+_OVERLOADED = overloaded()
+_OVERLOADED_HEADERS = write_headers(_OVERLOADED.headers)
 
 
 class _ApiError(msgspec.Struct):
@@ -65,14 +70,14 @@ class _PubAck(msgspec.Struct):
 class NatsBus:
     """A `Bus` over one NATS connection. Make it with `connect`."""
 
-    def __init__(self, connection: Client, watch: ConnectionWatch) -> None:
+    def __init__(self, connection: LaneClient, watch: ConnectionWatch) -> None:
         self._nc = connection
         self._watch = watch
         watch.on_dropped = self._fail_waiting
         self._js = connection.jetstream(timeout=STORE_TIMEOUT)
         self._open: list[Subscription] = []
         self._inbox = connection.new_inbox()
-        self._waiting: dict[str, asyncio.Future[Msg]] = {}
+        self._waiting: dict[str, tuple[asyncio.Future[Delivery], Interim | None]] = {}
         self._counter = 0
 
     @classmethod
@@ -98,12 +103,7 @@ class NatsBus:
 
     async def _listen_for_replies(self) -> None:
         # One subscription for all answers: a request then costs a future and a counter.
-        await self._nc.subscribe(
-            f"{self._inbox}.*",
-            cb=self._on_reply,
-            pending_msgs_limit=PENDING_MESSAGES,
-            pending_bytes_limit=PENDING_BYTES,
-        )
+        await self._nc.take(f"{self._inbox}.*", "", self._take_reply)
 
     @property
     def max_payload(self) -> int:
@@ -120,26 +120,29 @@ class NatsBus:
         await self._send(subject, payload, headers, "")
 
     async def request(
-        self, subject: str, payload: bytes, *, timeout: float, headers: Headers | None = None
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        timeout: float,
+        headers: Headers | None = None,
+        on_interim: Interim | None = None,
     ) -> Delivery:
-        """Send a request and wait for its first answer; see `Bus.request`."""
+        """Send a request and wait for its answer; see `Bus.request`."""
         if not self._nc.is_connected:
             raise BusUnavailable("the connection to NATS is down")
         self._counter += 1
         token = str(self._counter)
-        future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
-        self._waiting[token] = future
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Delivery] = loop.create_future()
+        self._waiting[token] = future, on_interim
+        timer = loop.call_later(timeout, _expire, future, timeout)
         try:
             await self._send(subject, payload, headers, f"{self._inbox}.{token}")
-            async with asyncio.timeout(timeout):
-                msg = await future
-        except TimeoutError:
-            raise DeadlineExceeded(f"no answer within {timeout:g} s") from None
+            return await future
         finally:
+            timer.cancel()
             self._waiting.pop(token, None)
-        if msg.headers and msg.headers.get("Status") == _NO_RESPONDERS and not msg.data:
-            raise NodeUnavailable("nobody answers there")
-        return _delivery(msg)
 
     async def subscribe(
         self, subject: str, handler: Handler, *, queue: str | None = None, limit: int = 256
@@ -151,7 +154,14 @@ class NatsBus:
             await tasks.room()
             tasks.spawn(handle(handler, _delivery(msg)))
 
-        return await self._subscribed(subject, queue, on_message, tasks)
+        subscribing = self._nc.subscribe(
+            subject,
+            queue=queue or "",
+            cb=on_message,
+            pending_msgs_limit=PENDING_MESSAGES,
+            pending_bytes_limit=PENDING_BYTES,
+        )
+        return await self._subscribed(subscribing, tasks)
 
     async def respond(
         self, subject: str, responder: Responder, *, queue: str | None = None, limit: int = 256
@@ -159,18 +169,27 @@ class NatsBus:
         """Answer requests on a subject; see `Bus.respond`."""
         tasks = Tasks(limit)
 
-        async def work(delivery: Delivery) -> None:
-            reply = await answer(responder, delivery)
-            if reply is not None and delivery.reply:
-                await self._reply(delivery.reply, reply)
-
-        async def on_message(msg: Msg) -> None:
+        def take(subject: str, reply: str, block: bytes, payload: bytes) -> None:
             if tasks.full:
-                await self._reply(msg.reply, overloaded())
+                self._refuse(reply)
             else:
-                tasks.spawn(handle(work, _delivery(msg)))
+                delivery = Delivery(subject, payload, read_headers(block) if block else {}, reply or None)
+                tasks.spawn(self._answer(responder, delivery))
 
-        return await self._subscribed(subject, queue, on_message, tasks)
+        return await self._subscribed(self._nc.take(subject, queue or "", take), tasks)
+
+    def _refuse(self, reply: str) -> None:
+        if reply:
+            with suppress(FederationError):  # the connection is down, or the caller's inbox is none
+                self._nc.send(reply, "", _OVERLOADED_HEADERS, _OVERLOADED.payload)
+
+    async def _answer(self, responder: Responder, delivery: Delivery) -> None:
+        reply = await answer(responder, delivery)
+        if reply is not None and delivery.reply:
+            try:
+                await self._reply(delivery.reply, reply)
+            except FederationError as error:
+                log.warn("answer_lost", subject=delivery.subject, code=error.code, reason=error.message)
 
     async def ensure_stream(self, spec: StreamSpec) -> None:
         """Have a stream with that configuration; see `Bus.ensure_stream`."""
@@ -242,9 +261,7 @@ class NatsBus:
         """Wait until everything published so far has reached the server."""
         try:
             async with asyncio.timeout(timeout):
-                # Twice, as nats-py's PING overtakes what its flusher has not written yet.
-                for _ in range(2):
-                    await self._nc.flush(timeout=max(1, ceil(timeout)))
+                await self._nc.round_trip(max(1, ceil(timeout)))
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise BusUnavailable("the NATS server does not answer") from error
 
@@ -276,35 +293,36 @@ class NatsBus:
 
     def _fail_waiting(self) -> None:
         """No answer to a request under way may be waited for: it may have come while nobody listened."""
-        for future in self._waiting.values():
+        for future, _ in self._waiting.values():
             if not future.done():
                 future.set_exception(ConnectionLost("the connection to NATS broke before the answer came"))
 
-    async def _on_reply(self, msg: Msg) -> None:
-        future = self._waiting.pop(msg.subject.rpartition(".")[2], None)
-        if future is not None and not future.done():
-            future.set_result(msg)
+    def _take_reply(self, subject: str, reply: str, block: bytes, payload: bytes) -> None:
+        future, on_interim = self._waiting.get(subject.rpartition(".")[2], (None, None))
+        if future is None or future.done():
+            return
+        headers = read_headers(block) if block else {}
+        delivery = Delivery(subject, payload, headers, reply or None)
+        if Header.INTERIM in headers:
+            if on_interim is not None:
+                on_interim(delivery)
+        elif headers.get(STATUS) == _NO_RESPONDERS and not payload:
+            future.set_exception(NodeUnavailable("nobody answers there"))
+        else:
+            future.set_result(delivery)
 
     async def _subscribed(
-        self, subject: str, queue: str | None, on_message: Callable[[Msg], Awaitable[None]], tasks: Tasks
+        self, subscribing: Coroutine[Any, Any, NatsSubscription], tasks: Tasks
     ) -> Subscription:
         try:
-            sub = await self._nc.subscribe(
-                subject,
-                queue=queue or "",
-                cb=on_message,
-                pending_msgs_limit=PENDING_MESSAGES,
-                pending_bytes_limit=PENDING_BYTES,
-            )
+            sub = await subscribing
         except nats.errors.Error as error:
             raise BusUnavailable("the connection to NATS is down") from error
-        subscription = _Subscription(sub, tasks)
+        subscription = _Subscription(self._nc, sub, tasks)
         self._open.append(subscription)
         return subscription
 
     async def _reply(self, subject: str, reply: Reply) -> None:
-        if not subject:
-            return
         try:
             await self._send(subject, reply.payload, reply.headers, "")
         except PayloadTooLarge as error:
@@ -312,25 +330,25 @@ class NatsBus:
             await self._send(subject, too_large.payload, too_large.headers, "")
 
     async def _send(self, subject: str, payload: bytes, headers: Headers | None, reply: str) -> None:
-        size = len(payload)
-        if headers:
-            size += sum(len(key) + len(value.encode()) + 4 for key, value in headers.items()) + 12
+        block = write_headers(headers) if headers else b""
+        size = len(block) + len(payload)
         if size > self._nc.max_payload:
             # The server would cut the connection, and the client would not come back.
             raise PayloadTooLarge(
                 f"{size} bytes exceed the {self._nc.max_payload} that a message may have",
                 {"size": size, "limit": self._nc.max_payload},
             )
-        try:
-            await self._nc.publish(subject, payload, reply=reply, headers=dict(headers) if headers else None)
-        except (nats.errors.Error, OSError) as error:
-            raise BusUnavailable("the connection to NATS is down") from error
+        self._nc.send(subject, reply, block, payload)
+        if self._nc.congested:
+            with suppress(OSError):  # it broke: what is left waits for the next connection
+                await self._nc.drain_socket()
 
 
 class _Subscription:
     """A NATS subscription and its running handlers."""
 
-    def __init__(self, sub: NatsSubscription, tasks: Tasks) -> None:
+    def __init__(self, connection: LaneClient, sub: NatsSubscription, tasks: Tasks) -> None:
+        self._nc = connection
         self._sub = sub
         self._tasks = tasks
         self._closed = False
@@ -343,8 +361,13 @@ class _Subscription:
         with suppress(nats.errors.Error, TimeoutError, OSError):
             # Drained rather than cut: what the server has already sent us is still handled.
             async with asyncio.timeout(5):
-                await self._sub.drain()  # type: ignore[no-untyped-call]  # nats-py leaves it untyped
+                await self._nc.drained(self._sub)
         await self._tasks.finish()
+
+
+def _expire(future: asyncio.Future[Delivery], timeout: float) -> None:
+    if not future.done():
+        future.set_exception(DeadlineExceeded(f"no answer within {timeout:g} s"))
 
 
 def _delivery(msg: Msg) -> Delivery:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import nats.errors
-from nats.aio.client import Client
 
+from mcp_federation.bus.nats_lane import LaneClient
 from mcp_federation.errors import BusUnavailable
 from mcp_federation.logs import get_logger
 
@@ -41,13 +41,13 @@ class ConnectionWatch:
 
 async def open_connection(
     url: str, name: str, timeout: float, on_lost: Callable[[], None]
-) -> tuple[Client, ConnectionWatch]:
+) -> tuple[LaneClient, ConnectionWatch]:
     """A connection to one of the servers, and what watches it; see `NatsBus.connect`.
 
     Raises:
         BusUnavailable: none of them answers within `timeout` seconds.
     """
-    connection = Client()
+    connection = LaneClient()
     watch = ConnectionWatch(on_lost)
 
     async def on_error(error: Exception) -> None:

@@ -5,26 +5,25 @@
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Protocol, Self
+
+from msgspec import Struct
 
 from mcp_federation.contract.subjects import StreamSpec
 
 Headers = Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(Struct, frozen=True):
     """A message as it arrived. `reply` is where an answer goes, None for an event."""
 
     subject: str
     payload: bytes
-    headers: Headers = field(default_factory=dict)
+    headers: Headers = {}
     reply: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """A message that a stream keeps; `sequence` is its place in the stream."""
 
     subject: str
@@ -32,14 +31,14 @@ class Stored:
     sequence: int
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """What a handler answers a request with."""
 
     payload: bytes
-    headers: Headers = field(default_factory=dict)
+    headers: Headers = {}
 
 
+Interim = Callable[[Delivery], None]
 Handler = Callable[[Delivery], Awaitable[None]]
 Responder = Callable[[Delivery], Awaitable[Reply | None]]
 StoredHandler = Callable[[Stored], Awaitable[None]]
@@ -84,9 +83,17 @@ class Bus(Protocol):
         """
 
     async def request(
-        self, subject: str, payload: bytes, *, timeout: float, headers: Headers | None = None
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        timeout: float,
+        headers: Headers | None = None,
+        on_interim: Interim | None = None,
     ) -> Delivery:
         """Send a request and wait for its first answer.
+
+        What comes ahead of it under the header `Mcpfed-Interim` goes to `on_interim`, which must not raise.
 
         Raises:
             NodeUnavailable: nobody listens on the subject.
