@@ -66,7 +66,7 @@ class MemoryBus:
     ) -> Delivery:
         """Send a request and wait for its first answer; see `Bus.request`."""
         self._check(payload, headers)
-        inbox = Listener(f"_INBOX.{id(self)}.{next(self._inbox_number)}", None)
+        inbox = Listener(self.new_inbox(), None)
         self.broker.listeners.append(inbox)
         try:
             if not self.broker.deliver(Delivery(subject, bytes(payload), dict(headers or {}), inbox.pattern)):
@@ -111,6 +111,10 @@ class MemoryBus:
                 tasks.spawn(handle(work, delivery))
 
         return self._listen(Listener(subject, queue), on_message, tasks)
+
+    def new_inbox(self) -> str:
+        """A subject that is this connection's alone; see `Bus.new_inbox`."""
+        return f"_INBOX.{id(self)}.{next(self._inbox_number)}"
 
     async def ensure_stream(self, spec: StreamSpec) -> None:
         """Have a stream with that configuration; see `Bus.ensure_stream`."""

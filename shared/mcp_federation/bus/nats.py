@@ -191,6 +191,10 @@ class NatsBus:
             except FederationError as error:
                 log.warn("answer_lost", subject=delivery.subject, code=error.code, reason=error.message)
 
+    def new_inbox(self) -> str:
+        """A subject that is this connection's alone; see `Bus.new_inbox`."""
+        return self._nc.new_inbox()
+
     async def ensure_stream(self, spec: StreamSpec) -> None:
         """Have a stream with that configuration; see `Bus.ensure_stream`."""
         config = StreamConfig(

@@ -118,6 +118,9 @@ class Bus(Protocol):
         `Nats-Service-Error` headers, anything else as `InternalError`. None answers nothing.
         """
 
+    def new_inbox(self) -> str:
+        """A subject that is this connection's alone, to subscribe to it or below it."""
+
     async def ensure_stream(self, spec: StreamSpec) -> None:
         """Have a stream with that configuration; it may be there already.
 

@@ -65,9 +65,11 @@ tool. NATS clients wait but briefly for an answer unless told: give the request 
 
 Payload and headers of a message together may not exceed the server's `max_payload`. A larger payload stays
 with its sender, which sends a `blob` under the header `Mcpfed-Blob: 1` instead. The receiver fetches it with
-requests to the blob's `subject`, each with the offset as a decimal number for its payload; each is answered
-with the bytes from there, as many as the sender puts into one message. An answer comes as a blob only to a
-caller that said so in `Mcpfed-Accept`. The receiver checks size and digest (SHA-256 of the bytes).
+requests to the blob's `subject`, an inbox of the sender, each with the offset as a decimal number for its
+payload; each is answered with the bytes from there, as many as the sender puts into one message. Several may
+be under way at a time. A last one, with the size for its offset, tells the sender that it may forget them.
+The receiver checks size and digest (SHA-256 of the bytes). An answer comes as a blob only to a caller that
+said so in `Mcpfed-Accept`.
 """
 
 _ERRORS = [getattr(errors, name) for name in errors.__all__ if name not in ("FederationError", "error_from")]

@@ -1,0 +1,278 @@
+"""Payloads that do not fit one message: their sender keeps them, and the receiver pulls them in chunks.
+
+A receiver has a few requests under way and no more, so that a payload is sent no faster than it is taken and
+leaves the connection to other messages in between. The wire is described in `contract.channels`.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from types import TracebackType
+from typing import Self
+
+from mcp_federation.bus.protocol import Bus, Delivery, Reply, Subscription
+from mcp_federation.contract.messages import Blob, ErrorReply, decode
+from mcp_federation.contract.subjects import Header
+from mcp_federation.errors import (
+    BusUnavailable,
+    ConnectionLost,
+    DeadlineExceeded,
+    InvalidRequest,
+    NodeLost,
+    NodeUnavailable,
+    PayloadTooLarge,
+)
+
+DEFAULT_LIMIT = 64 * 1024 * 1024
+HEADROOM = 4096
+"""Bytes of a message that are left to its headers."""
+
+CHUNK = 256 * 1024
+"""The most bytes of one answer: other messages wait behind it."""
+
+WINDOW = 4
+"""How many chunks are asked for at a time."""
+
+SHARES = 4
+"""How many payloads of the largest size are kept, and fetched, at a time; smaller ones are more."""
+
+HOLD = 60.0
+"""Seconds for which a payload is kept that nobody asks for."""
+
+ASK_AGAIN = 2.0
+"""Seconds after which a chunk is asked for again: the answer may have died with a connection."""
+
+GONE_AFTER = 3
+GONE_PAUSE = 0.1
+"""A new subscription may need a moment to be known everywhere: nobody there means gone the third time."""
+
+HASH_ASIDE = 1024 * 1024
+"""From so many bytes on, hashing would hold up the event loop for longer than a millisecond."""
+
+# It is the peer that says where we send requests to: to an inbox, and nowhere else.
+_INBOX = re.compile(r"_INBOX[A-Za-z0-9_.=-]{1,200}")
+_OFFSET = re.compile(rb"[0-9]{1,15}")
+
+
+class Offer:
+    """A payload that is kept for its receiver. `blob` is the message that stands for it.
+
+    It is kept until it is released, as by leaving its block, until its receiver has it all, or until nobody
+    has asked for it for a while.
+    """
+
+    def __init__(
+        self, blob: Blob, payload: bytes, hold: float, on_release: Callable[["Offer"], None]
+    ) -> None:
+        self.blob = blob
+        self._payload = memoryview(payload)
+        self._hold = hold
+        self._on_release = on_release
+        self._timer = asyncio.get_running_loop().call_later(hold, self.release)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Up to so many bytes from there."""
+        self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(self._hold, self.release)
+        return bytes(self._payload[offset : offset + length])
+
+    def release(self) -> None:
+        """Keep it no longer."""
+        self._timer.cancel()
+        self._on_release(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class Blobs:
+    """Offers and fetches payloads of up to `limit` bytes over a bus. The owner closes it."""
+
+    def __init__(self, bus: Bus, *, limit: int = DEFAULT_LIMIT) -> None:
+        self.limit = limit
+        self._bus = bus
+        self._inbox = ""
+        self._responder: Subscription | None = None
+        self._starting = asyncio.Lock()
+        self._offers: dict[str, Offer] = {}
+        self._number = 0
+        self._fetching = 0
+        self._fetched = asyncio.Event()
+
+    def __len__(self) -> int:
+        """How many payloads are kept."""
+        return len(self._offers)
+
+    def needed(self, size: int) -> bool:
+        """Whether a payload of so many bytes does not fit one message."""
+        return size > self._bus.max_payload - HEADROOM
+
+    async def offer(self, payload: bytes, *, hold: float = HOLD) -> Offer:
+        """Keep a payload for one receiver, for `hold` seconds after it asked last.
+
+        Where too much is kept, what was offered first gives way.
+
+        Raises:
+            PayloadTooLarge: it exceeds the limit.
+            BusUnavailable: the bus is closed.
+        """
+        self._check_size(len(payload))
+        digest = await _digest(payload)
+        await self._start()
+        self._number += 1
+        blob = Blob(subject=f"{self._inbox}.{self._number}", size=len(payload), digest=digest)
+        self._make_room(len(payload))
+        offer = self._offers[blob.subject] = Offer(blob, payload, hold, self._forget)
+        return offer
+
+    async def fetch(self, blob: Blob, timeout: float) -> bytes:
+        """The payload that a blob stands for, within `timeout` seconds.
+
+        Raises:
+            PayloadTooLarge: it exceeds the limit; nothing was fetched.
+            InvalidRequest: its sender no longer keeps it, or it is not what the blob says.
+            NodeLost: its sender is gone.
+            ConnectionLost: NATS went away, here.
+            DeadlineExceeded: it did not arrive in time.
+        """
+        self._check_size(blob.size)
+        if not _INBOX.fullmatch(blob.subject):
+            raise InvalidRequest("a blob's subject is an inbox")
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._fetch_in_turn(blob)
+        except TimeoutError:
+            raise DeadlineExceeded(f"{blob.size} bytes did not arrive within {timeout:g} s") from None
+        except BusUnavailable as error:
+            raise ConnectionLost("the connection to NATS broke before the payload came") from error
+
+    async def close(self) -> None:
+        """Keep nothing any longer."""
+        for offer in list(self._offers.values()):
+            offer.release()
+        if self._responder is not None:
+            await self._responder.close()
+            self._responder = None
+
+    def _check_size(self, size: int) -> None:
+        if size > self.limit:
+            raise PayloadTooLarge(
+                f"{size} bytes exceed the {self.limit} that a payload may have",
+                {"size": size, "limit": self.limit},
+            )
+
+    def _make_room(self, size: int) -> None:
+        kept = sum(offer.blob.size for offer in self._offers.values())
+        while self._offers and kept + size > SHARES * self.limit:
+            first = next(iter(self._offers.values()))
+            kept -= first.blob.size
+            first.release()
+
+    async def _start(self) -> None:
+        async with self._starting:
+            if self._responder is None:
+                self._inbox = self._bus.new_inbox()
+                self._responder = await self._bus.respond(f"{self._inbox}.*", self._respond)
+                await self._bus.flush()
+
+    def _forget(self, offer: Offer) -> None:
+        if self._offers.get(offer.blob.subject) is offer:
+            del self._offers[offer.blob.subject]
+
+    async def _respond(self, delivery: Delivery) -> Reply:
+        offer = self._offers.get(delivery.subject)
+        if offer is None:
+            raise InvalidRequest("the payload is no longer kept")
+        if not _OFFSET.fullmatch(delivery.payload) or (offset := int(delivery.payload)) > offer.blob.size:
+            raise InvalidRequest(f"an offset is a whole number from 0 to the size, {offer.blob.size}")
+        if offset == offer.blob.size:
+            offer.release()  # its receiver has it all
+            return Reply(b"")
+        return Reply(offer.read(offset, min(CHUNK, self._bus.max_payload - HEADROOM)))
+
+    async def _fetch_in_turn(self, blob: Blob) -> bytes:
+        while self._fetching and self._fetching + blob.size > SHARES * self.limit:
+            await self._fetched.wait()
+        self._fetching += blob.size
+        try:
+            payload = await _Fetch(self._bus, blob).run()
+            if await _digest(payload) != blob.digest:
+                raise InvalidRequest("the payload is not the one that was offered: its digest is another")
+            return payload
+        finally:
+            self._fetching -= blob.size
+            self._fetched.set()
+            self._fetched = asyncio.Event()
+
+
+class _Fetch:
+    """One payload on its way in."""
+
+    def __init__(self, bus: Bus, blob: Blob) -> None:
+        self._bus = bus
+        self._blob = blob
+        self._payload = bytearray(blob.size)
+
+    async def run(self) -> bytes:
+        size = self._blob.size
+        # The first answer tells how much its sender puts into one.
+        chunk = await self._take(0, size) if size else 1
+        starts = iter(range(chunk, size, chunk))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(WINDOW):
+                    group.create_task(self._work(starts, chunk))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        # That we have it all. Were this lost, it would be kept a while in vain.
+        await self._bus.publish(self._blob.subject, str(size).encode())
+        return bytes(self._payload)
+
+    async def _work(self, starts: Iterator[int], chunk: int) -> None:
+        for start in starts:
+            end = min(start + chunk, self._blob.size)
+            while start < end:
+                start += await self._take(start, end)
+
+    async def _take(self, start: int, end: int) -> int:
+        """Ask for the bytes from `start`, and put in what comes, up to `end`; how many those were."""
+        reply = await self._ask(str(start).encode())
+        if Header.ERROR_CODE in reply.headers:
+            # Whatever went wrong there, it says nothing of the call that this is a part of.
+            raise InvalidRequest(
+                f"the payload cannot be fetched: {decode(reply.payload, ErrorReply).message}"
+            )
+        taken = reply.payload[: end - start]
+        if not taken:
+            raise InvalidRequest(f"the payload ends before its size, {self._blob.size}")
+        self._payload[start : start + len(taken)] = taken
+        return len(taken)
+
+    async def _ask(self, offset: bytes) -> Delivery:
+        absences = 0
+        while True:
+            try:
+                return await self._bus.request(self._blob.subject, offset, timeout=ASK_AGAIN)
+            except DeadlineExceeded:
+                continue  # the whole has a deadline, too
+            except NodeUnavailable:
+                absences += 1
+                if absences == GONE_AFTER:
+                    raise NodeLost("who offered the payload is gone") from None
+                await asyncio.sleep(GONE_PAUSE)
+
+
+async def _digest(payload: bytes) -> str:
+    if len(payload) < HASH_ASIDE:
+        return _sha256(payload)
+    return await asyncio.to_thread(_sha256, payload)
+
+
+def _sha256(payload: bytes) -> str:
+    return f"sha256:{sha256(payload).hexdigest()}"
