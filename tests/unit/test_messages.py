@@ -27,8 +27,11 @@ from mcp_federation.contract.messages import (
     Registration,
     Running,
     ServerState,
+    Statistics,
+    StatisticsBatch,
     Submission,
     SubmissionAnswer,
+    Tally,
     Tool,
     Verdict,
     Withdrawal,
@@ -76,6 +79,7 @@ EXAMPLES: tuple[Message, ...] = (
     Submission(name="a", description="", source_repo="https://x", input_schema=msgspec.Raw(b"{}")),
     SubmissionAnswer(published=("a", "b"), verdicts=(VERDICT,)),
     RecordBatch(records=(Record(node="acme", tool="a", success=True, latency_ms=1.5, cost=0.25),)),
+    StatisticsBatch(statistics=(Statistics(node="acme", tool="a", tally=Tally(count=20.0, successes=17.5)),)),
     Performance(
         node="acme", tool="a", count=2, successes=1, errors={"tool_failed": 1}, latency_sketch=b"\0\xff"
     ),

@@ -18,6 +18,7 @@ from mcp_federation.contract.messages import (
     RecordBatch,
     Registration,
     Running,
+    StatisticsBatch,
     Submission,
     SubmissionAnswer,
     Verdict,
@@ -172,9 +173,12 @@ CHANNELS = (
     ),
     Channel(
         template=subjects.METRICS,
-        summary="Anonymised records of executions",
-        description="In batches, which hide when exactly each execution was.",
-        messages=(RecordBatch,),
+        summary="Anonymised records, or statistics, of executions",
+        description=(
+            "By the node that reports them. Records come in batches, which hide when exactly each execution "
+            "was; statistics are about many executions, with noise."
+        ),
+        messages=(RecordBatch, StatisticsBatch),
         sends=True,
     ),
     Channel(

@@ -21,6 +21,7 @@ LocalName = Annotated[str, Meta(min_length=1, max_length=256)]
 Ratio = Annotated[float, Meta(ge=0, le=1)]
 NonNegative = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=0)]
+Sum = Annotated[float, Meta(ge=-1e15, le=1e15)]
 
 if TYPE_CHECKING:
     MaybeRaw = Raw | None
@@ -222,11 +223,47 @@ class RecordBatch(Message, frozen=True, kw_only=True, tag="records"):
     records: Annotated[tuple[Record, ...], Meta(max_length=1000)]
 
 
+class Tally(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Sums over executions of one tool, from which its success and latency are estimated; tallies add up.
+
+    `log_latency` sums ln(latency in ms) over what succeeded, each in [0, ln 300,000], and
+    `log_latency_squares` the squares. Where privacy added noise, a sum may lie beyond what a true one
+    can be, and `noise` is the variance that it added to `successes`.
+    """
+
+    count: Annotated[float, Meta(ge=0, le=1e9)]
+    successes: Sum = 0.0
+    log_latency: Sum = 0.0
+    log_latency_squares: Sum = 0.0
+    cost: Sum = 0.0
+    noise: Annotated[float, Meta(ge=0, le=1e15)] = 0.0
+
+
+class Statistics(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one reporter releases of a tool instead of records."""
+
+    node: NodeName
+    tool: LocalName
+    tally: Tally
+
+
+class StatisticsBatch(Message, frozen=True, kw_only=True, tag="statistics"):
+    """Statistics in one message, each about at least as many executions as the reporter's policy says."""
+
+    statistics: Annotated[tuple[Statistics, ...], Meta(max_length=1000)]
+
+
 class Performance(Message, frozen=True, kw_only=True, tag="performance"):
     """What is known of one tool's executions. Latencies in ms.
 
+    `observed` of the `count` executions were reported by others than the tool's own node. `recent` has,
+    by the node that reported them, the latest executions; the older one is, the less it counts.
+
     `latency_sketch` is a serialised KLL sketch of doubles (base64): two of them merge, their quantiles
-    do not. None while nothing succeeded.
+    do not. None while no record of a success came in.
+
+    `folded` are the messages of the metrics stream that are in here, so that none counts twice: bit i
+    (of the little-endian bytes) stands for the sequence `folded_last` - i.
     """
 
     node: NodeName
@@ -239,9 +276,14 @@ class Performance(Message, frozen=True, kw_only=True, tag="performance"):
     latency_p99: NonNegative | None = None
     latency_sketch: bytes | None = None
     cost_total: NonNegative = 0.0
+    observed: Count = 0
+    recent: dict[NodeName, Tally] = field(default_factory=dict)
+    folded_last: Count = 0
+    folded: bytes = b""
 
 
 CatalogMessage = CatalogEntry | Withdrawal
+MetricsMessage = RecordBatch | StatisticsBatch
 
 MESSAGES: tuple[type[Message], ...] = (
     Registration,
@@ -257,6 +299,7 @@ MESSAGES: tuple[type[Message], ...] = (
     Submission,
     SubmissionAnswer,
     RecordBatch,
+    StatisticsBatch,
     Performance,
 )
 

@@ -1,0 +1,227 @@
+"""Estimates of success and latency from tallies of executions. Pure.
+
+Success is a Beta-Binomial, latency a log-normal whose mean and variance have a normal-inverse-gamma
+prior: both conjugate, so that sums are all that is needed, and tallies of any origin add up.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import NamedTuple
+
+from mcp_federation.contract.messages import Record, Tally
+
+MEMORY = 100.0
+"""Executions that an estimate is about: beyond them, the older ones fade."""
+
+OWN_WEIGHT = 8.0
+"""Executions that a provider's figures of itself count for at most, whatever it claims."""
+
+MAX_LATENCY_MS = 300_000.0
+MAX_LOG_LATENCY = math.log(MAX_LATENCY_MS)
+MAX_COST = 1e3
+"""What one execution counts for at most in a tally, of latency (ms) and of cost."""
+
+EMPTY = Tally(count=0.0)
+
+_FADE = 1 - 1 / MEMORY
+_NORMAL = NormalDist()
+
+
+class Estimate(NamedTuple):
+    """The probability that a call succeeds, and the median latency of those that do, in ms."""
+
+    success_probability: float
+    p50_ms: float
+
+
+def tally_of(record: Record) -> Tally:
+    """One execution. What failed says nothing of the tool's speed."""
+    log_latency = log_of(record.latency_ms) if record.success else 0.0
+    return Tally(
+        count=1.0,
+        successes=float(record.success),
+        log_latency=log_latency,
+        log_latency_squares=log_latency**2,
+        cost=min(record.cost, MAX_COST),
+    )
+
+
+def log_of(latency_ms: float) -> float:
+    """ln(latency), within what a tally holds."""
+    return math.log(min(max(latency_ms, 1.0), MAX_LATENCY_MS))
+
+
+def total(tallies: Iterable[Tally]) -> Tally:
+    """All of them together."""
+    sums = [0.0] * 6
+    for tally in tallies:
+        for position, value in enumerate(_values(tally)):
+            sums[position] += value
+    return _tally(sums)
+
+
+def scaled(tally: Tally, factor: float) -> Tally:
+    """The same executions, each counting `factor` (0 to 1) times; less weight is less certainty."""
+    return _tally([value * factor for value in _values(tally)])
+
+
+def faded(tally: Tally, later: float) -> Tally:
+    """The tally after so many later executions."""
+    return scaled(tally, _FADE**later)
+
+
+def at_most(tally: Tally, count: float) -> Tally:
+    """The tally, counting for no more executions than that."""
+    return tally if tally.count <= count else scaled(tally, count / tally.count)
+
+
+def evidence(
+    provider: str, reports: Mapping[str, Tally], trust: Callable[[str], float] = lambda _: 1.0
+) -> Tally:
+    """What the reports on a provider's tool, by reporter, say together.
+
+    Each reporter counts by the trust (0 to 1) in it. What the provider says of itself counts for
+    `OWN_WEIGHT` executions at most: callers outweigh it as soon as there are a few.
+    """
+    callers = (
+        scaled(at_most(tally, MEMORY), trust(reporter))
+        for reporter, tally in reports.items()
+        if reporter != provider
+    )
+    own = at_most(reports.get(provider, EMPTY), OWN_WEIGHT)
+    return total((*callers, scaled(own, trust(provider))))
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """A belief about a probability of success: Beta(successes, failures)."""
+
+    successes: float
+    failures: float
+
+    @classmethod
+    def prior(cls, mean: float, strength: float) -> "Success":
+        """A belief worth `strength` executions."""
+        return cls(mean * strength, (1 - mean) * strength)
+
+    @property
+    def mean(self) -> float:
+        """The expected probability."""
+        return self.successes / self.weight
+
+    @property
+    def weight(self) -> float:
+        """How many executions it is worth."""
+        return self.successes + self.failures
+
+    def updated(self, tally: Tally) -> "Success":
+        """The belief after those executions; what is noisy counts for as many as it is as precise as."""
+        if not tally.count:
+            return self
+        successes = min(max(tally.successes, 0.0), tally.count)
+        share = (successes + 1) / (tally.count + 2)
+        variance = tally.count * share * (1 - share)
+        weight = variance / (variance + tally.noise)
+        return Success(
+            self.successes + weight * successes, self.failures + weight * (tally.count - successes)
+        )
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """Where the probability lies: Wilson's score interval (1927) over the belief's weight."""
+        z = _NORMAL.inv_cdf((1 + confidence) / 2)
+        n, p = self.weight, self.mean
+        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+        half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        return max(0.0, centre - half), min(1.0, centre + half)
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """A belief about ln(latency in ms), normal with unknown mean and variance.
+
+    Normal-inverse-gamma: mean ~ N(`mean`, variance / `weight`), variance ~ InvGamma(`shape`, `scale`).
+    Updating is Murphy, Conjugate Bayesian analysis of the Gaussian distribution (2007), section 6.
+    """
+
+    mean: float
+    weight: float
+    shape: float
+    scale: float
+
+    def updated(self, tally: Tally) -> "Latency":
+        """The belief after those executions."""
+        n = min(tally.successes, tally.count)
+        if n <= 0:
+            return self
+        mean = min(max(tally.log_latency / n, 0.0), MAX_LOG_LATENCY)
+        spread = min(max(tally.log_latency_squares - n * mean**2, 0.0), n * MAX_LOG_LATENCY**2 / 4)
+        weight = self.weight + n
+        return Latency(
+            (self.weight * self.mean + n * mean) / weight,
+            weight,
+            self.shape + n / 2,
+            self.scale + spread / 2 + self.weight * n * (mean - self.mean) ** 2 / (2 * weight),
+        )
+
+    @property
+    def median(self) -> float:
+        """The median latency in ms."""
+        return math.exp(self.mean)
+
+    def quantile(self, probability: float) -> float:
+        """The latency in ms that the next call stays under with that probability."""
+        spread = self.scale * (self.weight + 1) / (self.shape * self.weight)
+        return math.exp(self.mean + math.sqrt(spread) * _student(probability, 2 * self.shape))
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """Where the median latency (ms) lies."""
+        half = math.sqrt(self.scale / (self.shape * self.weight)) * _student(
+            (1 + confidence) / 2, 2 * self.shape
+        )
+        return math.exp(self.mean - half), math.exp(self.mean + half)
+
+
+SUCCESS_PRIOR = Success.prior(0.8, 4)
+LATENCY_PRIOR = Latency(math.log(300), 1, 2, 1)
+"""What is believed of a tool that nothing is known of."""
+
+
+def estimate(tally: Tally) -> Estimate:
+    """What those executions, and no others, say of the next one."""
+    return Estimate(SUCCESS_PRIOR.updated(tally).mean, LATENCY_PRIOR.updated(tally).median)
+
+
+def _student(probability: float, degrees: float) -> float:
+    """The quantile of Student's t by its expansion at the normal's (Abramowitz and Stegun, 26.7.5)."""
+    z = _NORMAL.inv_cdf(probability)
+    return (
+        z
+        + (z**3 + z) / (4 * degrees)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * degrees**3)
+    )
+
+
+def _values(tally: Tally) -> tuple[float, ...]:
+    return (
+        tally.count,
+        tally.successes,
+        tally.log_latency,
+        tally.log_latency_squares,
+        tally.cost,
+        tally.noise,
+    )
+
+
+def _tally(values: list[float]) -> Tally:
+    count, successes, log_latency, log_latency_squares, cost, noise = values
+    return Tally(
+        count=count,
+        successes=successes,
+        log_latency=log_latency,
+        log_latency_squares=log_latency_squares,
+        cost=cost,
+        noise=noise,
+    )
