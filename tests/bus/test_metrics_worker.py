@@ -9,15 +9,27 @@ from structlog.testing import capture_logs
 
 from mcp_federation.bus.nats import NatsBus
 from mcp_federation.bus.protocol import Bus, Stored
-from mcp_federation.contract.messages import Performance, Record, RecordBatch, decode, encode
+from mcp_federation.contract.messages import (
+    Performance,
+    Record,
+    RecordBatch,
+    Statistics,
+    StatisticsBatch,
+    Tally,
+    Withdrawal,
+    decode,
+    encode,
+)
 from mcp_federation.contract.subjects import (
+    CATALOG,
+    CATALOG_STREAM,
     METRICS,
     METRICS_STREAM,
     PERFORMANCE,
     PERFORMANCE_STREAM,
     StreamSpec,
 )
-from mcp_federation.errors import Conflict
+from mcp_federation.errors import BusUnavailable, Conflict
 from mcp_federation.metrics.worker import ATTEMPTS, MetricsWorker
 from mcp_federation.records import RecordPublisher
 from tests.conftest import Connect
@@ -55,6 +67,7 @@ Watch = Callable[[], Awaitable[Published]]
 @pytest.fixture
 def watch(connect: Connect) -> Watch:
     async def start() -> Published:
+        await know_tools(await connect())
         published = Published()
         await (await connect()).follow(PERFORMANCE_STREAM, published)
         return published
@@ -66,6 +79,13 @@ def a_record(number: int = 0, *, success: bool = True) -> Record:
     kind = None if success else "tool_failed"
     tool = TOOLS[number % len(TOOLS)]
     return Record(node="acme", tool=tool, success=success, latency_ms=5.0, cost=0.25, error_kind=kind)
+
+
+async def know_tools(bus: Bus, *tools: str) -> None:
+    """Let the catalog have had the tools."""
+    await bus.ensure_stream(CATALOG_STREAM)
+    for tool in tools or TOOLS:
+        await bus.store(CATALOG.of("acme", tool), encode(Withdrawal(node="acme", name=tool)))
 
 
 async def report(bus: Bus, *records: Record, reporter: str = "globex") -> None:
@@ -152,7 +172,7 @@ async def test_messages_that_are_none_are_counted_and_not_tried_again(connect: C
         await worker.stop()
     assert worker.malformed == 3
     warned = [log["event"] for log in logs if log["log_level"] == "warning"]
-    assert warned == ["batch_malformed", "batch_malformed", "record_malformed"]
+    assert warned == ["batch_malformed", "batch_malformed", "report_malformed"]
 
 
 @pytest.mark.parametrize(
@@ -175,45 +195,113 @@ async def test_a_hostile_performance_is_counted_and_replaced(
     subject = PERFORMANCE.of("acme", "add")
     await bus.store(subject, hostile)
     worker = MetricsWorker(bus)
-    await worker.handle([Stored(METRICS.of("acme"), encode(RecordBatch(records=(a_record(),))), 1)])
-    stored = await bus.last(PERFORMANCE_STREAM, subject)
-    assert stored is not None
-    performance = decode(stored.payload, Performance)
+    await worker.handle([stored_batch()])
+    performance = await published_performance(bus)
     assert (performance.count, performance.latency_p50) == (kept + 1, 5)
     assert worker.malformed == 1
 
 
+def stored_batch(sequence: int = 1, reporter: str = "acme") -> Stored:
+    return Stored(METRICS.of(reporter), encode(RecordBatch(records=(a_record(),))), sequence)
+
+
+async def published_performance(bus: Bus, tool: str = "add") -> Performance:
+    stored = await bus.last(PERFORMANCE_STREAM, PERFORMANCE.of("acme", tool))
+    assert stored is not None
+    return decode(stored.payload, Performance)
+
+
 async def test_another_workers_performance_is_merged_and_not_overwritten(connect: Connect) -> None:
     bus = await connect()
+    await know_tools(bus)
     await bus.ensure_stream(PERFORMANCE_STREAM)
     one, other = MetricsWorker(bus), MetricsWorker(await connect())
-    batch = [Stored(METRICS.of("acme"), encode(RecordBatch(records=(a_record(),))), 1)]
-    for worker in (one, other, one, one, other):
-        await worker.handle(batch)
-    stored = await bus.last(PERFORMANCE_STREAM, PERFORMANCE.of("acme", "add"))
-    assert stored is not None
-    assert decode(stored.payload, Performance).count == 5
+    for sequence, worker in enumerate((one, other, one, one, other), start=1):
+        await worker.handle([stored_batch(sequence)])
+    assert (await published_performance(bus)).count == 5
+
+
+async def test_a_batch_that_comes_again_after_its_worker_died_counts_once(connect: Connect) -> None:
+    bus = await connect()
+    await know_tools(bus)
+    await bus.ensure_stream(PERFORMANCE_STREAM)
+    dying = MetricsWorker(bus)
+    await dying.handle([stored_batch(1), stored_batch(2)])
+    for successor in (dying, MetricsWorker(await connect())):
+        await successor.handle([stored_batch(2), stored_batch(3), stored_batch(1)])
+    performance = await published_performance(bus)
+    assert performance.count == 3
+    assert performance.recent["acme"].count == pytest.approx(3, rel=0.05)
+
+
+async def test_a_batch_of_which_one_tool_failed_counts_once_for_the_others(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus = await connect()
+    await know_tools(bus)
+    await bus.ensure_stream(PERFORMANCE_STREAM)
+    worker, store = MetricsWorker(bus), bus.store
+    batch = Stored(METRICS.of("acme"), encode(RecordBatch(records=(a_record(0), a_record(1)))), 1)
+
+    async def store_one_only(subject: str, payload: bytes, *, expect: int | None = None) -> int:
+        if subject == PERFORMANCE.of("acme", TOOLS[1]):
+            raise BusUnavailable("not now")
+        return await store(subject, payload, expect=expect)
+
+    monkeypatch.setattr(bus, "store", store_one_only)
+    with pytest.raises(BusUnavailable):
+        await worker.handle([batch])
+    monkeypatch.setattr(bus, "store", store)
+    await worker.handle([batch])
+    assert [(await published_performance(bus, tool)).count for tool in TOOLS[:2]] == [1, 1]
+
+
+async def test_nobody_makes_up_tools_that_no_node_ever_published(connect: Connect, watch: Watch) -> None:
+    published, bus = await watch(), await connect()
+    worker = MetricsWorker(bus)
+    await worker.start()
+    made_up = Record(node="acme", tool="made_up", success=True, latency_ms=1)
+    await report(bus, made_up, a_record())
+    await published.until_count(1)
+    await worker.stop()
+    assert set(published.of) == {"add"}
+    assert worker.malformed == 1
+
+
+async def test_statistics_count_beside_records(connect: Connect, watch: Watch) -> None:
+    published, bus = await watch(), await connect()
+    worker = MetricsWorker(bus)
+    await worker.start()
+    released = Statistics(node="acme", tool="add", tally=Tally(count=20, successes=15.4))
+    await bus.store(METRICS.of("initech"), encode(StatisticsBatch(statistics=(released,))))
+    await report(bus, a_record())
+    await published.until_count(21)
+    await worker.stop()
+    performance = published.of["add"]
+    assert (performance.successes, performance.observed, performance.errors) == (16, 21, {"other": 5})
+    assert performance.recent.keys() == {"globex", "initech"}
 
 
 async def test_a_worker_that_others_always_beat_gives_its_batch_back(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bus, rival = await connect(), await connect()
+    await know_tools(bus)
     await bus.ensure_stream(PERFORMANCE_STREAM)
     last, beaten = bus.last, 0
 
     async def last_but_outdated(stream: StreamSpec, subject: str) -> Stored | None:
         nonlocal beaten
-        beaten += 1
         stored = await last(stream, subject)
+        if stream == CATALOG_STREAM:
+            return stored
+        beaten += 1
         await rival.store(subject, encode(Performance(node="acme", tool="add", count=0, successes=0)))
         return stored
 
     monkeypatch.setattr(bus, "last", last_but_outdated)
     with pytest.raises(Conflict):
-        await MetricsWorker(bus).handle(
-            [Stored(METRICS.of("acme"), encode(RecordBatch(records=(a_record(),))), 1)]
-        )
+        await MetricsWorker(bus).handle([stored_batch()])
     assert beaten == ATTEMPTS
 
 
@@ -282,6 +370,9 @@ async def test_nothing_of_callers_arguments_or_times_is_published(connect: Conne
     assert batch == {"type": "records"}
     performance = msgspec.json.decode(published.payloads[-1])
     assert performance.pop("latency_sketch")
+    assert performance.pop("recent").keys() == {"globex"}
+    assert performance.pop("folded_last")
+    assert performance.pop("folded")
     assert performance == {
         "type": "performance",
         "node": "acme",
@@ -293,6 +384,7 @@ async def test_nothing_of_callers_arguments_or_times_is_published(connect: Conne
         "latency_p90": 98.8,
         "latency_p99": 98.8,
         "cost_total": 0.000123,
+        "observed": 2,
     }
 
 
@@ -303,6 +395,7 @@ async def test_records_and_workers_come_through_a_restart_of_the_server(own_nats
         await NatsBus.connect(own_nats_server.url) as node,
         await NatsBus.connect(own_nats_server.url) as metrics,
     ):
+        await know_tools(node)
         worker, publisher = MetricsWorker(metrics), RecordPublisher(node, "acme", interval=0.05)
         await worker.start()
         await publisher.start()

@@ -1,14 +1,14 @@
 """An aggregate of one tool: folding, merging, and the message."""
 
 from bisect import bisect_left, bisect_right
-from functools import reduce
+from math import log
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mcp_federation.contract.messages import Performance, Record, decode, encode
+from mcp_federation.contract.messages import Performance, Record, Tally, decode, encode
 from mcp_federation.errors import InvalidRequest
 from mcp_federation.metrics.aggregate import MAX_COST, MAX_COUNT, MAX_ERROR_KINDS, QUANTILES, Aggregate
 from mcp_federation.metrics.sketch import MAX_LATENCY_MS
@@ -25,6 +25,16 @@ records = st.builds(
     cost=st.floats(min_value=0, max_value=100),
     error_kind=st.sampled_from(["tool_failed", "deadline_exceeded", "no code!", None]),
 )
+sums = st.floats(-1e15, 1e15)
+tallies = st.builds(
+    Tally,
+    count=st.floats(0, 1e9),
+    successes=sums,
+    log_latency=sums,
+    log_latency_squares=sums,
+    cost=sums,
+    noise=st.floats(0, 1e15),
+)
 performances = st.builds(
     Performance,
     node=st.just("acme"),
@@ -35,21 +45,17 @@ performances = st.builds(
     latency_p50=st.none() | st.floats(min_value=0, allow_infinity=False),
     latency_sketch=st.none() | st.binary(),
     cost_total=st.floats(min_value=0, allow_infinity=False),
+    recent=st.dictionaries(st.sampled_from(["acme", "globex"]), tallies, max_size=2),
+    folded_last=st.integers(0, 2**70),
+    folded=st.binary(max_size=2000),
 )
 
 
-def folded(these: list[Record]) -> Aggregate:
-    aggregate = Aggregate()
-    for record in these:
-        aggregate.add(record)
+def folded(*batches: list[Record], reporter: str = "acme") -> Aggregate:
+    aggregate = Aggregate("acme", "add")
+    for batch in batches:
+        aggregate.add(reporter, batch)
     return aggregate
-
-
-def merged(*parts: Aggregate) -> Aggregate:
-    whole = Aggregate()
-    for part in parts:
-        whole.merge(part)
-    return whole
 
 
 def success(latency: float) -> Record:
@@ -69,7 +75,7 @@ def assert_alike(one: Aggregate, other: Aggregate) -> None:
 def assert_close(aggregate: Aggregate, latencies: list[float]) -> None:
     """Every published quantile stands about where it should among the latencies themselves."""
     ordered = sorted(latencies)
-    message = aggregate.performance("acme", "add")
+    message = aggregate.performance()
     published = (message.latency_p50, message.latency_p90, message.latency_p99)
     for rank, value in zip(QUANTILES, published, strict=True):
         assert value is not None
@@ -89,37 +95,73 @@ def test_folding_counts_what_happened(these: list[Record]) -> None:
 
 
 @given(st.lists(records), st.lists(records), st.lists(records))
-def test_merging_gives_the_same_in_any_order_and_grouping(
+def test_batches_give_the_same_in_any_order_and_grouping(
     a: list[Record], b: list[Record], c: list[Record]
 ) -> None:
-    straight = merged(folded(a), folded(b), folded(c))
-    assert_alike(straight, merged(folded(c), folded(a), folded(b)))
-    assert_alike(straight, merged(folded(a), merged(folded(b), folded(c))))
+    straight = folded(a, b, c)
+    assert_alike(straight, folded(c, a, b))
     assert_alike(straight, folded([*a, *b, *c]))
     if latencies := [record.latency_ms for record in (*a, *b, *c) if record.success]:
         assert_close(straight, latencies)
 
 
 @pytest.mark.parametrize("parts", [1, 7, 100])
-def test_quantiles_of_many_merged_parts_are_close_to_the_true_ones(parts: int) -> None:
+def test_quantiles_of_many_batches_are_close_to_the_true_ones(parts: int) -> None:
     latencies = [float(number * 7919 % 20_011) for number in range(20_000)]
-    shares = [folded([success(value) for value in latencies[part::parts]]) for part in range(parts)]
-    assert_close(merged(*shares), latencies)
-    paired = reduce(lambda left, right: merged(right, left), shares)
-    assert_close(paired, latencies)
+    assert_close(
+        folded(*([success(value) for value in latencies[part::parts]] for part in range(parts))), latencies
+    )
+
+
+@given(st.lists(records), st.floats(1, 1e6), st.floats(-1e15, 1e15), st.floats(-1e15, 1e15))
+def test_statistics_count_like_records_within_what_they_can_be(
+    these: list[Record], count: float, successes: float, log_latency: float
+) -> None:
+    aggregate = folded(these)
+    aggregate.add_statistics("globex", Tally(count=count, successes=successes, log_latency=log_latency))
+    assert aggregate.count == len(these) + round(count)
+    assert aggregate.observed == round(count)
+    assert aggregate.errors.total() == aggregate.count - aggregate.successes
+    message = aggregate.performance()
+    assert decode(encode(message), Performance) == message
+
+
+def test_without_records_the_quantiles_are_those_that_statistics_let_expect() -> None:
+    aggregate = Aggregate("acme", "add")
+    assert aggregate.performance().latency_p50 is None
+    spread = 100 * log(200) ** 2 + 1
+    aggregate.add_statistics(
+        "globex", Tally(count=100, successes=100, log_latency=100 * log(200), log_latency_squares=spread)
+    )
+    message = aggregate.performance()
+    assert message.latency_sketch is None
+    assert message.latency_p50 is not None
+    assert message.latency_p50 == pytest.approx(200, rel=0.02)
+    assert message.latency_p90 is not None
+    assert message.latency_p99 is not None
+    assert message.latency_p50 < message.latency_p90 < message.latency_p99
+
+
+def test_it_keeps_apart_what_the_provider_and_what_callers_report() -> None:
+    aggregate = folded([success(1)] * 3)
+    aggregate.add("globex", [failure("tool_failed")] * 2)
+    message = aggregate.performance()
+    assert (message.count, message.observed) == (5, 2)
+    assert message.recent["acme"].successes == pytest.approx(message.recent["acme"].count)
+    assert message.recent["globex"].successes == 0
 
 
 @given(st.lists(records))
 def test_an_aggregate_survives_its_message(these: list[Record]) -> None:
-    message = folded(these).performance("acme", "add")
+    message = folded(these).performance()
     back = Aggregate.of(decode(encode(message), Performance))
     assert not back.sketch_refused
-    assert back.performance("acme", "add") == message
+    assert back.performance() == message
 
 
 @given(st.lists(records, min_size=1))
 def test_quantiles_rise_and_lie_between_the_fastest_and_the_slowest(these: list[Record]) -> None:
-    message = folded(these).performance("acme", "add")
+    message = folded(these).performance()
     latencies = [record.latency_ms for record in these if record.success]
     if not latencies:
         assert (message.latency_p50, message.latency_p90, message.latency_p99) == (None, None, None)
@@ -134,7 +176,7 @@ def test_quantiles_rise_and_lie_between_the_fastest_and_the_slowest(these: list[
 
 def test_the_latency_of_a_failure_says_nothing_of_the_tools_speed() -> None:
     aggregate = folded([success(10), failure("tool_failed")])
-    assert aggregate.performance("acme", "add").latency_p99 == 10
+    assert aggregate.performance().latency_p99 == 10
 
 
 def test_what_is_beyond_reason_counts_as_the_bound() -> None:
@@ -142,7 +184,7 @@ def test_what_is_beyond_reason_counts_as_the_bound() -> None:
     aggregate = folded([slow, slow])
     assert aggregate.latencies.get_max_value() == MAX_LATENCY_MS
     assert aggregate.cost_total == 2 * MAX_COST
-    assert decode(encode(aggregate.performance("acme", "add")), Performance).count == 2
+    assert decode(encode(aggregate.performance()), Performance).count == 2
 
 
 def test_the_rarest_kinds_of_error_beyond_the_bound_become_other() -> None:
@@ -154,9 +196,9 @@ def test_the_rarest_kinds_of_error_beyond_the_bound_become_other() -> None:
     assert aggregate.errors["other"] == 52
 
 
-def test_two_aggregates_with_different_kinds_stay_within_the_bound_and_lose_no_failure() -> None:
-    one, other = (folded([failure(f"{side}_{number}") for number in range(MAX_ERROR_KINDS)]) for side in "ab")
-    both = merged(one, other)
+def test_two_batches_with_different_kinds_stay_within_the_bound_and_lose_no_failure() -> None:
+    one, other = ([failure(f"{side}_{number}") for number in range(MAX_ERROR_KINDS)] for side in "ab")
+    both = folded(one, other)
     assert len(both.errors) == MAX_ERROR_KINDS
     assert both.errors.total() == both.count == 2 * MAX_ERROR_KINDS
 
@@ -167,12 +209,12 @@ def test_a_sketch_that_is_none_is_left_out_and_the_counts_stay(sketch: bytes) ->
     aggregate = Aggregate.of(message)
     assert aggregate.sketch_refused
     assert aggregate.count == 5
-    aggregate.add(success(7))
-    assert aggregate.performance("acme", "add").latency_p50 == 7
+    aggregate.add("acme", [success(7)])
+    assert aggregate.performance().latency_p50 == 7
 
 
 def test_a_sketch_of_more_executions_than_succeeded_is_left_out() -> None:
-    big = folded([success(1)] * 9).performance("acme", "add")
+    big = folded([success(1)] * 9).performance()
     assert big.latency_sketch is not None
     aggregate = Aggregate.of(
         Performance(node="acme", tool="add", count=8, successes=8, latency_sketch=big.latency_sketch)
@@ -189,6 +231,7 @@ def test_a_sketch_of_more_executions_than_succeeded_is_left_out() -> None:
         {"count": 2, "successes": 2, "errors": {"tool_failed": 1}},
         {"count": MAX_COUNT + 1, "successes": MAX_COUNT + 1},
         {"count": 1, "successes": 1, "cost_total": 1e300},
+        {"count": 1, "successes": 1, "observed": 2},
     ],
 )
 def test_a_performance_that_contradicts_itself_is_refused(contradiction: dict[str, Any]) -> None:
@@ -205,6 +248,6 @@ def test_no_performance_from_outside_breaks_what_we_publish(
         aggregate = Aggregate.of(message)
     except InvalidRequest:
         return
-    aggregate.merge(folded(these))
-    published = aggregate.performance("acme", "add")
+    aggregate.add("acme", these)
+    published = aggregate.performance()
     assert decode(encode(published), Performance) == published

@@ -5,8 +5,11 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Self
 
-from mcp_federation.contract.messages import Performance, Record
+from mcp_federation.contract.messages import Performance, Record, Tally
 from mcp_federation.errors import InvalidRequest
+from mcp_federation.estimation import LATENCY_PRIOR, evidence, tally_of
+from mcp_federation.metrics.recent import RecentReports
+from mcp_federation.metrics.replay import ReplayWindow
 from mcp_federation.metrics.sketch import MAX_LATENCY_MS, new_sketch, read_sketch
 from mcp_federation.records import OTHER_KIND
 
@@ -27,18 +30,23 @@ _KIND = re.compile("[a-z0-9_]{1,64}")
 class Aggregate:
     """Counts, errors, costs and latencies (ms, of successful executions) of one tool.
 
-    Merging gives the same counts in any order, and quantiles within the sketch's rank error. Every
-    failure has one error kind, so `errors` add up to `count - successes`; which kinds keep their name
-    where there are too many may depend on the order.
+    The counts are the same in whatever order things fold in, and the quantiles within the sketch's rank
+    error. Every failure has one error kind, so `errors` add up to `count - successes`; which kinds keep
+    their name where there are too many may depend on the order.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, node: str, tool: str) -> None:
+        self.node = node
+        self.tool = tool
         self.count = 0
         self.successes = 0
         self.errors: Counter[str] = Counter()
         self.cost_total = 0.0
+        self.observed = 0
         self.latencies = new_sketch()
         self.sketch_refused = False
+        self.recent = RecentReports(node)
+        self.folded = ReplayWindow()
 
     @classmethod
     def of(cls, message: Performance) -> Self:
@@ -55,12 +63,16 @@ class Aggregate:
             not message.successes <= message.count <= MAX_COUNT
             or sum(message.errors.values()) != failures
             or message.cost_total > MAX_COST * message.count
+            or message.observed > message.count
         ):
             raise InvalidRequest("the performance contradicts itself")
-        aggregate = cls()
+        aggregate = cls(message.node, message.tool)
         aggregate.count = message.count
         aggregate.successes = message.successes
         aggregate.cost_total = message.cost_total
+        aggregate.observed = message.observed
+        aggregate.recent = RecentReports(message.node, message.recent)
+        aggregate.folded = ReplayWindow.of(message.folded_last, message.folded)
         aggregate._add_errors(message.errors.items())
         if message.latency_sketch is not None:
             try:
@@ -72,31 +84,36 @@ class Aggregate:
                 aggregate.latencies = new_sketch() if aggregate.sketch_refused else sketch
         return aggregate
 
-    def add(self, record: Record) -> None:
-        """Fold one outcome in. A failure's latency says nothing of the tool's speed and is left out."""
-        self.count += 1
-        self.cost_total += min(record.cost, MAX_COST)
-        if record.success:
-            self.successes += 1
-            self.latencies.update(min(record.latency_ms, MAX_LATENCY_MS))
-        else:
-            self._add_errors([(record.error_kind or OTHER_KIND, 1)])
+    def add(self, reporter: str, records: Iterable[Record]) -> None:
+        """Fold outcomes in. A failure's latency says nothing of the tool's speed and is left out."""
+        tallies = []
+        for record in records:
+            tallies.append(tally_of(record))
+            self.cost_total += min(record.cost, MAX_COST)
+            if record.success:
+                self.latencies.update(min(record.latency_ms, MAX_LATENCY_MS))
+            else:
+                self._add_errors([(record.error_kind or OTHER_KIND, 1)])
+        self._count(reporter, len(tallies), round(sum(tally.successes for tally in tallies)))
+        self.recent.add(reporter, tallies)
 
-    def merge(self, other: "Aggregate") -> None:
-        """Fold another aggregate of the same tool in; the other stays as it is."""
-        self.count += other.count
-        self.successes += other.successes
-        self.cost_total += other.cost_total
-        self.latencies.merge(other.latencies)
-        self._add_errors(other.errors.items())
+    def add_statistics(self, reporter: str, tally: Tally) -> None:
+        """Fold in what a reporter released instead of records; whole numbers as near as they can be."""
+        count = round(tally.count)
+        successes = min(max(round(tally.successes), 0), count)
+        self._count(reporter, count, successes)
+        self.cost_total += min(max(tally.cost, 0.0), MAX_COST * count)
+        if count > successes:
+            self._add_errors([(OTHER_KIND, count - successes)])
+        self.recent.add(reporter, [tally])
 
-    def performance(self, node: str, tool: str) -> Performance:
-        """The message about that tool; without latencies while nothing succeeded."""
+    def performance(self) -> Performance:
+        """The message about the tool; without latencies while nothing succeeded."""
         known = not self.latencies.is_empty()
-        p50, p90, p99 = self.latencies.get_quantiles(QUANTILES) if known else (None, None, None)
+        p50, p90, p99 = self.latencies.get_quantiles(QUANTILES) if known else self._expected_quantiles()
         return Performance(
-            node=node,
-            tool=tool,
+            node=self.node,
+            tool=self.tool,
             count=self.count,
             successes=self.successes,
             errors=dict(sorted(self.errors.items())),
@@ -105,7 +122,24 @@ class Aggregate:
             latency_p99=p99,
             latency_sketch=self.latencies.serialize() if known else None,
             cost_total=self.cost_total,
+            observed=self.observed,
+            recent=self.recent.by_reporter,
+            folded_last=self.folded.last,
+            folded=self.folded.bitmap,
         )
+
+    def _count(self, reporter: str, count: int, successes: int) -> None:
+        self.count += count
+        self.successes += successes
+        if reporter != self.node:
+            self.observed += count
+
+    def _expected_quantiles(self) -> tuple[float | None, ...]:
+        """Statistics have no sketch: what the estimate expects."""
+        if not self.successes:
+            return None, None, None
+        belief = LATENCY_PRIOR.updated(evidence(self.node, self.recent.by_reporter))
+        return tuple(belief.quantile(quantile) for quantile in QUANTILES)
 
     def _add_errors(self, errors: Iterable[tuple[str, int]]) -> None:
         for kind, number in errors:

@@ -2,11 +2,29 @@
 
 import asyncio
 from collections import OrderedDict, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 from mcp_federation.bus.protocol import Bus, Stored, Subscription
-from mcp_federation.contract.messages import Performance, RecordBatch, decode, encode
-from mcp_federation.contract.subjects import METRICS_CONSUMER, METRICS_STREAM, PERFORMANCE, PERFORMANCE_STREAM
+from mcp_federation.contract.messages import (
+    MetricsMessage,
+    Performance,
+    Record,
+    RecordBatch,
+    Tally,
+    decode,
+    encode,
+)
+from mcp_federation.contract.subjects import (
+    CATALOG,
+    CATALOG_STREAM,
+    METRICS,
+    METRICS_CONSUMER,
+    METRICS_STREAM,
+    PERFORMANCE,
+    PERFORMANCE_STREAM,
+    StreamSpec,
+)
 from mcp_federation.errors import Conflict, InvalidRequest
 from mcp_federation.logs import get_logger
 from mcp_federation.metrics.aggregate import Aggregate
@@ -26,32 +44,45 @@ Known = tuple[Aggregate, int]
 """What is published of a tool, and the sequence of that message (0: none yet)."""
 
 
+@dataclass(slots=True)
+class Report:
+    """What one message of the metrics stream says of one tool."""
+
+    reporter: str
+    sequence: int
+    records: list[Record] = field(default_factory=list)
+    statistics: list[Tally] = field(default_factory=list)
+
+
 class MetricsWorker:
     """Folds the batches of `METRICS_STREAM` into the messages of `PERFORMANCE_STREAM`.
 
     Each tool's message is replaced only where it is still the one that the worker knows; otherwise it
     reads the newer one and merges anew, so workers never undo each other's work. Nothing is kept but
-    in the streams. A batch counts at least once: one that was stored and whose worker died before
-    acknowledging it, or which failed half-way, may count twice.
+    in the streams. A message says which batches are in it, so that one which comes again, after its
+    worker died or failed half-way, does not count twice. A tool that no node ever published is none.
     """
 
-    def __init__(self, bus: Bus, *, cache_size: int = 10_000) -> None:
+    def __init__(
+        self, bus: Bus, *, metrics_stream: StreamSpec = METRICS_STREAM, cache_size: int = 10_000
+    ) -> None:
         self.malformed = 0
-        """How many batches, records, messages and sketches were none."""
+        """How many batches, reports, messages and sketches were none."""
 
         self._bus = bus
+        self._metrics_stream = metrics_stream
         self._cache_size = cache_size
         self._known: OrderedDict[Key, Known] = OrderedDict()
         self._subscription: Subscription | None = None
 
     async def start(self) -> None:
-        """Have both streams, and begin to work.
+        """Have the streams, and begin to work.
 
         Raises:
             BusUnavailable: the bus cannot make the streams.
         """
-        await self._bus.ensure_stream(METRICS_STREAM)
-        await self._bus.ensure_stream(PERFORMANCE_STREAM)
+        for stream in (self._metrics_stream, PERFORMANCE_STREAM, CATALOG_STREAM):
+            await self._bus.ensure_stream(stream)
         self._subscription = await self._bus.consume(METRICS_STREAM, METRICS_CONSUMER, self.handle)
 
     async def stop(self, deadline: float = STOP_DEADLINE) -> None:
@@ -73,66 +104,86 @@ class MetricsWorker:
         """
         slots = asyncio.Semaphore(IN_FLIGHT)
 
-        async def publish(key: Key, delta: Aggregate) -> None:
+        async def publish(key: Key, reports: Sequence[Report]) -> None:
             async with slots:
-                await self._publish(key, delta)
+                await self._publish(key, reports)
 
-        deltas = self._fold(batch)
-        # All of them run to their end: one cut off half-way would count twice.
+        by_tool = self._by_tool(batch)
+        # All of them run to their end: what others of the batch failed at does not hold them up.
         results = await asyncio.gather(
-            *(publish(key, delta) for key, delta in deltas.items()), return_exceptions=True
+            *(publish(key, reports) for key, reports in by_tool.items()), return_exceptions=True
         )
         for result in results:
             if isinstance(result, BaseException):
                 raise result
-        log.debug("metrics_folded", batches=len(batch), tools=len(deltas))
+        log.debug("metrics_folded", batches=len(batch), tools=len(by_tool))
 
-    def _fold(self, batch: list[Stored]) -> Mapping[Key, Aggregate]:
-        deltas: dict[Key, Aggregate] = defaultdict(Aggregate)
+    def _by_tool(self, batch: list[Stored]) -> dict[Key, list[Report]]:
+        by_tool: defaultdict[Key, list[Report]] = defaultdict(list)
         for stored in batch:
             try:
-                records = decode(stored.payload, RecordBatch).records
+                reporter, _ = METRICS.parse(stored.subject)
+                # A union has no class of its own, which is what mypy asks of a type[M].
+                message: MetricsMessage = decode(stored.payload, MetricsMessage)  # type: ignore[arg-type]
             except InvalidRequest as error:
                 self._count_malformed("batch_malformed", stored.subject, error)
                 continue
-            for record in records:
-                try:
-                    PERFORMANCE.of(record.node, record.tool)
-                except InvalidRequest as error:
-                    self._count_malformed("record_malformed", stored.subject, error)
+            reports: dict[Key, Report] = {}
+            for key, item in _items(message):
+                report = reports.setdefault(key, Report(reporter, stored.sequence))
+                if isinstance(item, Record):
+                    report.records.append(item)
                 else:
-                    deltas[record.node, record.tool].add(record)
-        return deltas
+                    report.statistics.append(item)
+            for key, report in reports.items():
+                try:
+                    PERFORMANCE.of(*key)
+                except InvalidRequest as error:
+                    self._count_malformed("report_malformed", stored.subject, error)
+                else:
+                    by_tool[key].append(report)
+        return by_tool
 
-    async def _publish(self, key: Key, delta: Aggregate) -> None:
+    async def _publish(self, key: Key, reports: Sequence[Report]) -> None:
         subject = PERFORMANCE.of(*key)
         known = self._known.pop(key, None)
         for _ in range(ATTEMPTS):
-            aggregate, sequence = known or await self._load(subject)
-            aggregate.merge(delta)
-            try:
-                sequence = await self._bus.store(
-                    subject, encode(aggregate.performance(*key)), expect=sequence
-                )
-            except Conflict:
-                known = None
-                continue
+            aggregate, sequence = known or await self._load(key)
+            if not sequence and not await self._was_published(key):
+                self._count_malformed("tool_unknown", subject, InvalidRequest("no node ever published it"))
+                return
+            if _fold(aggregate, reports):
+                try:
+                    sequence = await self._bus.store(
+                        subject, encode(aggregate.performance()), expect=sequence
+                    )
+                except Conflict:
+                    known = None
+                    continue
             self._remember(key, (aggregate, sequence))
             return
         raise Conflict(f"other workers published {subject} first, {ATTEMPTS} times")
 
-    async def _load(self, subject: str) -> Known:
+    async def _load(self, key: Key) -> Known:
+        subject = PERFORMANCE.of(*key)
         stored = await self._bus.last(PERFORMANCE_STREAM, subject)
         if stored is None:
-            return Aggregate(), 0
+            return Aggregate(*key), 0
         try:
-            aggregate = Aggregate.of(decode(stored.payload, Performance))
+            message = decode(stored.payload, Performance)
+            if (message.node, message.tool) != key:
+                raise InvalidRequest("the performance is of another tool than its subject")
+            aggregate = Aggregate.of(message)
         except InvalidRequest as error:
             self._count_malformed("performance_malformed", subject, error)
-            return Aggregate(), stored.sequence
+            return Aggregate(*key), stored.sequence
         if aggregate.sketch_refused:
             self._count_malformed("sketch_malformed", subject, InvalidRequest("latencies begin anew"))
         return aggregate, stored.sequence
+
+    async def _was_published(self, key: Key) -> bool:
+        """Whether the catalog has, or had, the tool: a withdrawal stands in its place."""
+        return await self._bus.last(CATALOG_STREAM, CATALOG.of(*key)) is not None
 
     def _remember(self, key: Key, known: Known) -> None:
         self._known[key] = known
@@ -142,3 +193,23 @@ class MetricsWorker:
     def _count_malformed(self, operation: str, subject: str, error: InvalidRequest) -> None:
         self.malformed += 1
         log.warn(operation, subject=subject, reason=error.message)
+
+
+def _items(message: MetricsMessage) -> Iterator[tuple[Key, Record | Tally]]:
+    if isinstance(message, RecordBatch):
+        for record in message.records:
+            yield (record.node, record.tool), record
+    else:
+        for released in message.statistics:
+            yield (released.node, released.tool), released.tally
+
+
+def _fold(aggregate: Aggregate, reports: Sequence[Report]) -> bool:
+    """Whether any of the reports is new to the aggregate; what is new is in it now."""
+    new = [report for report in reports if aggregate.folded.take(report.sequence)]
+    for report in new:
+        if report.records:
+            aggregate.add(report.reporter, report.records)
+        for tally in report.statistics:
+            aggregate.add_statistics(report.reporter, tally)
+    return bool(new)
