@@ -1,30 +1,31 @@
 """The Python client: finds tools in the catalog and executes them over the bus."""
 
 import asyncio
-import random
-import secrets
+import os
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self
-from uuid import UUID
 
 import msgspec
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from tenacity.wait import wait_random_exponential
 
+from mcp_federation.balancing import Balancer
 from mcp_federation.bus.nats import NatsBus
 from mcp_federation.bus.protocol import Bus, Delivery
 from mcp_federation.catalog.replica import CatalogReplica
 from mcp_federation.catalog.state import CatalogTool
 from mcp_federation.contract.arguments import bind
 from mcp_federation.contract.mcp import CallParams, CallResult, decode_result
-from mcp_federation.contract.messages import Cancel, encode, raise_error_reply
+from mcp_federation.contract.messages import Cancel, Progress, Running, decode, encode, raise_error_reply
 from mcp_federation.contract.names import split_federated_name
 from mcp_federation.contract.subjects import CANCEL, Header
 from mcp_federation.errors import (
     BusUnavailable,
+    Cancelled,
     ConnectionLost,
     FederationError,
     InternalError,
@@ -38,8 +39,13 @@ from mcp_federation.errors import (
     ToolNotFound,
 )
 from mcp_federation.liveness import WhileAlive
+from mcp_federation.logs import get_logger
 from mcp_federation.trust.approvals import ApprovalVerifier
 from mcp_federation.trust.keys import TrustedKey
+
+log = get_logger("client")
+
+OnProgress = Callable[[Progress], None]
 
 DEFAULT_TIMEOUT = 30.0
 REPLY_GRACE = 0.25
@@ -60,21 +66,29 @@ _jitter = wait_random_exponential(multiplier=0.1, max=2)
 
 def new_request_id() -> str:
     """A UUIDv7 (RFC 9562): unique, and ordered by time."""
-    value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
     value = value & ~(0xF << 76) | 0x7 << 76
-    return str(UUID(int=value & ~(0x3 << 62) | 0x2 << 62))
+    text = f"{value & ~(0x3 << 62) | 0x2 << 62:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 class FederationClient:
     """Discovers and executes tools of the mesh.
 
-    `home` names the node whose tools a plain name prefers.
+    `home` names the node whose tools a plain name prefers, where no `balancer` knows that already.
     """
 
-    def __init__(self, bus: Bus, catalog: CatalogReplica, *, home: str | None = None) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        catalog: CatalogReplica,
+        *,
+        home: str | None = None,
+        balancer: Balancer | None = None,
+    ) -> None:
         self._bus = bus
         self.catalog = catalog
-        self._home = home
+        self._balancer = Balancer(home=home) if balancer is None else balancer
 
     @classmethod
     @asynccontextmanager
@@ -112,17 +126,24 @@ class FederationClient:
         providers = state.providers(name)
         if not providers:
             raise ToolNotFound(f"no tool is called {name!r}", {"name": name})
-        random.shuffle(providers)
-        providers.sort(
-            key=lambda tool: (not tool.executable, not state.is_available(tool.node), tool.node != self._home)
-        )
-        return providers
+        if len(providers) == 1:
+            return providers
+        ready = [tool for tool in providers if tool.executable and state.is_available(tool.node)]
+        rest = [tool for tool in providers if tool not in ready]
+        return self._balancer.order(ready) + sorted(rest, key=lambda tool: not tool.executable)
 
     async def execute(
-        self, name: str, arguments: Mapping[str, Any] | None = None, *, timeout: float = DEFAULT_TIMEOUT
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        on_progress: OnProgress | None = None,
     ) -> CallResult:
         """Execute a tool within `timeout` seconds; see `execute_any`."""
-        _, result = await self.execute_any(name, (), arguments or {}, timeout=timeout)
+        _, result = await self.execute_any(
+            name, (), arguments or {}, timeout=timeout, on_progress=on_progress
+        )
         return result
 
     async def execute_any(
@@ -132,12 +153,15 @@ class FederationClient:
         kwargs: Mapping[str, Any],
         *,
         timeout: float = DEFAULT_TIMEOUT,
+        on_progress: OnProgress | None = None,
     ) -> tuple[CatalogTool, CallResult]:
         """Execute a tool within `timeout` seconds; which provider it was, and its result.
 
         A plain name goes to the best provider, and on to the next, and all of them are tried again while
         the time allows it: where surely nothing ran, or where the tool is declared read-only or idempotent.
         Positional arguments are mapped anew for each provider, by the order of its parameters.
+        `on_progress` is called with each step that the tool tells of, in order, before this returns; of a
+        call that is tried again, with those of each try.
 
         Raises:
             ToolNotFound, NotExecutable, InvalidArguments, ToolFailed, NodeUnavailable, Overloaded,
@@ -146,7 +170,8 @@ class FederationClient:
         providers = [tool for tool in self.candidates(name) if tool.executable]
         if not providers:
             raise NotExecutable(f"{name!r} is described only: nothing runs it")
-        call = _Call(providers, args, kwargs, asyncio.get_running_loop().time() + timeout)
+        deadline = asyncio.get_running_loop().time() + timeout
+        call = _Call(providers, args, kwargs, deadline, on_progress)
         try:
             return await self._try_each(call)
         except _RefusedError:
@@ -159,7 +184,7 @@ class FederationClient:
                 break
             try:
                 arguments = bind(tool.tool, call.args, call.kwargs)
-                return tool, await self._execute(tool, arguments, max(left, 0.001), call.request_id(tool))
+                return tool, await self._execute(tool, arguments, max(left, 0.001), call)
             except FederationError as error:
                 call.errors.append(error)
                 if not call.may_go_on(error, tool):
@@ -188,28 +213,68 @@ class FederationClient:
             raise call.refusal from None
 
     async def _execute(
-        self, tool: CatalogTool, arguments: dict[str, Any], timeout: float, request_id: str
+        self, tool: CatalogTool, arguments: dict[str, Any], timeout: float, call: "_Call"
     ) -> CallResult:
+        """One try on one node; what came of it is told to the balancer."""
         if not self.catalog.state.is_available(tool.node):
             raise _unavailable(tool)
-        payload = encode(CallParams(name=tool.name, arguments=arguments))
-        headers = {Header.TIMEOUT_MS: str(max(1, int(timeout * 1000))), Header.REQUEST_ID: request_id}
-        subject = tool.entry.execute_subject or ""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        error: FederationError | None = Cancelled("by the caller")
+        self._balancer.started(tool)
         try:
-            async with WhileAlive(self._bus, tool.node, self.catalog.state.instances(tool.node)):
+            result = await self._request(tool, arguments, timeout, call)
+            error = None
+        except FederationError as raised:
+            error = raised
+            raise
+        finally:
+            self._balancer.finished(tool, loop.time() - began, error)
+        return result
+
+    async def _request(
+        self, tool: CatalogTool, arguments: dict[str, Any], timeout: float, call: "_Call"
+    ) -> CallResult:
+        payload = encode(CallParams(name=tool.name, arguments=arguments))
+        request_id = call.request_id(tool)
+        headers = {
+            Header.TIMEOUT_MS: str(max(1, int(timeout * 1000))),
+            Header.REQUEST_ID: request_id,
+            Header.ACCEPT: "interim" if call.on_progress is None else "progress",
+        }
+        alive = WhileAlive(self._bus, tool.node, self.catalog.state.instances(tool.node))
+        try:
+            async with alive:
                 reply = await self._bus.request(
-                    subject, payload, timeout=timeout + REPLY_GRACE, headers=headers
+                    tool.entry.execute_subject or "",
+                    payload,
+                    timeout=timeout + REPLY_GRACE,
+                    headers=headers,
+                    on_interim=partial(_on_interim, alive, call.on_progress),
                 )
         except NodeUnavailable:
             self.catalog.note_unavailable(tool.node)
             raise _unavailable(tool) from None
         except NodeLost:
-            self.catalog.note_unavailable(tool.node)
+            if alive.all_lost:
+                self.catalog.note_unavailable(tool.node)
             raise
         except asyncio.CancelledError:
             await self._bus.publish(CANCEL.of(tool.node), encode(Cancel(request_id=request_id)))
             raise
         return _result(reply)
+
+
+def _on_interim(alive: WhileAlive, on_progress: OnProgress | None, delivery: Delivery) -> None:
+    try:
+        if delivery.headers[Header.INTERIM] == "running":
+            alive.holder = decode(delivery.payload, Running).instance
+        elif on_progress is not None:
+            on_progress(decode(delivery.payload, Progress))
+    except InvalidRequest as error:
+        log.warn("interim_refused", subject=delivery.subject, reason=error.message)
+    except Exception:
+        log.exception("progress_callback_failed", message="the call goes on")
 
 
 def _unavailable(tool: CatalogTool) -> NodeUnavailable:
@@ -240,6 +305,7 @@ class _Call:
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
     deadline: float
+    on_progress: OnProgress | None = None
     errors: list[FederationError] = field(default_factory=list)
     _request_ids: dict[str, str] = field(default_factory=dict)
 

@@ -19,14 +19,22 @@ FIRST_LOOK = 0.25
 INTERVAL = 0.25
 PING_TIMEOUT = 2.0
 
+PATIENCE = 3
+"""Looks at which one of several instances is missed before the call counts as lost with it, where none has
+told that the call is its."""
+
 
 class WhileAlive:
-    """A block that is left with `NodeLost` once none of a node's instances is there any more.
+    """A block that is left with `NodeLost` once the instance that has the call is not there any more.
 
-    Instances that are busy or slow are there; one is gone when nobody listens on its own subject.
+    Which one that is tells itself, to `holder`. Before, all of them would have to be gone; or one, without
+    any other telling. Instances that are busy or slow are there; one is gone when nobody listens on its own
+    subject.
     """
 
     def __init__(self, bus: Bus, node: str, instances: Iterable[str]) -> None:
+        self.holder: str | None = None
+        self.all_lost = False
         self._bus = bus
         self._node = node
         self._instances = tuple(instances)
@@ -46,6 +54,8 @@ class WhileAlive:
     ) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        if self._watch is None:
+            return
         await stop_task(self._watch)
         task = asyncio.current_task()
         if self._lost and task is not None and task.uncancel() == 0 and kind is asyncio.CancelledError:
@@ -57,9 +67,13 @@ class WhileAlive:
         self._watch = asyncio.get_running_loop().create_task(self._look(task))
 
     async def _look(self, task: "asyncio.Task[object]") -> None:
+        missed = 0
         while True:
-            there = await asyncio.gather(*map(self._is_there, self._instances))
-            if not any(there):
+            watched = (self.holder,) if self.holder is not None else self._instances
+            there = await asyncio.gather(*map(self._is_there, watched))
+            missed = 0 if all(there) else missed + 1
+            if not any(there) or (missed >= PATIENCE and self.holder is None):
+                self.all_lost = not any(there) and len(self._instances) == len(watched)
                 self._lost = True
                 task.cancel()
                 return

@@ -1,6 +1,7 @@
 """The client: finds the tool that a name means, calls it, and goes on to the next while nothing ran."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
@@ -8,11 +9,12 @@ from uuid import UUID
 import pytest
 
 from mcp_federation import liveness
+from mcp_federation.balancing import Balancer
 from mcp_federation.bus.protocol import Bus, Delivery, Reply, Subscription
 from mcp_federation.catalog.replica import CatalogReplica
 from mcp_federation.client import FederationClient, new_request_id
 from mcp_federation.contract.mcp import CallResult, decode_params
-from mcp_federation.contract.messages import Cancel, decode, encode
+from mcp_federation.contract.messages import Cancel, Message, Progress, Running, decode, encode
 from mcp_federation.contract.subjects import CANCEL, CATALOG_STREAM, EXECUTE, Header, instance_ping
 from mcp_federation.errors import (
     DeadlineExceeded,
@@ -68,7 +70,8 @@ async def mesh(connect: Connect) -> AsyncIterator[Mesh]:
     verifier = ApprovalVerifier([publisher.approver.public for publisher in publishers.values()])
     catalog = CatalogReplica(await connect(), verifier)
     await catalog.start()
-    yield Mesh(bus, FederationClient(await connect(), catalog, home="acme"), publishers)
+    balancer = Balancer(home="acme", rng=random.Random(1))
+    yield Mesh(bus, FederationClient(await connect(), catalog, balancer=balancer), publishers)
     await catalog.stop()
 
 
@@ -227,6 +230,7 @@ class Holding:
         self.mesh = mesh
         self.taken = asyncio.Event()
         self.pings = asyncio.Event()
+        self.reply: str | None = None
 
     async def start(self, *instances: str) -> "asyncio.Task[CallResult]":
         """Publish the tool, hear of those instances, and begin a call that the node takes."""
@@ -249,7 +253,13 @@ class Holding:
 
         return await self.mesh.bus.respond(instance_ping(instance), ping)
 
-    async def _hold(self, _: Delivery) -> None:
+    async def tell(self, message: Message, kind: str) -> None:
+        """Send an interim message to the caller."""
+        assert self.reply is not None
+        await self.mesh.bus.publish(self.reply, encode(message), {Header.INTERIM: kind})
+
+    async def _hold(self, delivery: Delivery) -> None:
+        self.reply = delivery.reply
         self.taken.set()
 
 
@@ -268,13 +278,68 @@ async def test_a_call_is_waited_for_while_any_instance_is_there(
     holding = Holding(mesh)
     there = await holding.answer_pings_of("two")
     call = await holding.start("one", "two")
-    for _ in range(3):
+    await holding.tell(Running(instance="two"), "running")
+    for _ in range(2 * liveness.PATIENCE):
         holding.pings.clear()
         await asyncio.wait_for(holding.pings.wait(), 10)
     assert not call.done()
     await there.close()
     with pytest.raises(NodeLost):
         await asyncio.wait_for(call, 10)
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_call_ends_with_the_instance_that_has_it_though_others_are_there(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch, told: bool
+) -> None:
+    monkeypatch.setattr(liveness, "INTERVAL", 0.01)
+    holding = Holding(mesh)
+    await holding.answer_pings_of("two")
+    call = await holding.start("one", "two")
+    if told:
+        await holding.tell(Running(instance="one"), "running")
+    with pytest.raises(NodeLost):
+        await asyncio.wait_for(call, 10)
+    assert mesh.client.catalog.state.is_available("globex")
+
+
+async def test_progress_comes_in_order_ahead_of_the_answer_to_whom_asked_for_it(mesh: Mesh) -> None:
+    steps = [Progress(progress=float(step), total=3.0, message="größer") for step in range(4)]
+
+    async def respond(delivery: Delivery) -> Reply:
+        mesh.calls.append(delivery)
+        assert delivery.reply is not None
+        for step in steps:
+            await mesh.bus.publish(delivery.reply, encode(step), {Header.INTERIM: "progress"})
+        await mesh.bus.publish(delivery.reply, b"no message", {Header.INTERIM: "progress"})
+        await mesh.bus.publish(delivery.reply, b"{}", {Header.INTERIM: "of a later version"})
+        return Reply(encode(CallResult(content=[])))
+
+    await mesh.publish("acme", "count")
+    await mesh.bus.respond(EXECUTE.every("acme"), respond)
+    await mesh.bus.flush()
+    seen: list[Progress] = []
+    await mesh.client.execute("count", on_progress=seen.append)
+    assert seen == steps
+    await mesh.client.execute("count")
+    assert seen == steps
+    assert [call.headers[Header.ACCEPT] for call in mesh.calls] == ["progress", "interim"]
+
+
+async def test_a_progress_callback_that_fails_costs_nothing_but_itself(mesh: Mesh) -> None:
+    async def respond(delivery: Delivery) -> Reply:
+        await mesh.bus.publish(
+            delivery.reply or "", encode(Progress(progress=1.0)), {Header.INTERIM: "progress"}
+        )
+        return Reply(encode(CallResult(content=[{"type": "text", "text": "done"}])))
+
+    def fails(_: Progress) -> None:
+        raise RuntimeError("of the caller")
+
+    await mesh.publish("acme", "count")
+    await mesh.bus.respond(EXECUTE.every("acme"), respond)
+    await mesh.bus.flush()
+    assert (await mesh.client.execute("count", on_progress=fails)).value == "done"
 
 
 async def test_a_node_that_fell_silent_is_not_called(mesh: Mesh) -> None:

@@ -45,6 +45,7 @@ class Node:
         self.executor = Executor(
             bus,
             self._name,
+            self._instance,
             self.registrar,
             self.servers,
             self._records,

@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import jsonschema_rs
@@ -25,6 +26,7 @@ from mcp_federation.errors import (
     ToolNotFound,
 )
 from mcp_federation.logs import get_logger
+from mcp_federation.node.caller import Caller
 from mcp_federation.node.outcomes import Outcomes, fingerprint
 from mcp_federation.node.registrar import Registrar
 from mcp_federation.node.server import SupervisedServer
@@ -32,6 +34,9 @@ from mcp_federation.node.tools import LocalTool
 from mcp_federation.records import RecordPublisher
 
 log = get_logger("node")
+
+START_PATIENCE = 10.0
+"""Seconds that a call waits at most for a server that starts with the node."""
 
 MAX_PROBLEMS = 5
 MAX_PROBLEM_TEXT = 300
@@ -46,6 +51,7 @@ class Executor:
         self,
         bus: Bus,
         node: str,
+        instance: str,
         registrar: Registrar,
         servers: Mapping[str, SupervisedServer],
         records: RecordPublisher,
@@ -56,6 +62,7 @@ class Executor:
     ) -> None:
         self._bus = bus
         self._node = node
+        self._instance = instance
         self._registrar = registrar
         self._servers = servers
         self._records = records
@@ -63,6 +70,7 @@ class Executor:
         self._max_timeout = max_timeout
         self._max_in_flight = max_in_flight
         self._validators: dict[str, tuple[str, Callable[[Any], None]]] = {}
+        self._names: dict[str, str] = {}
         self._outcomes = Outcomes()
         self._running: dict[str, asyncio.Task[Any]] = {}
         self._cancelled: set[asyncio.Task[Any]] = set()
@@ -91,13 +99,15 @@ class Executor:
         self.stats["requests"] += 1
         self.in_flight += 1
         began = time.perf_counter_ns()
-        request_id = delivery.headers.get(Header.REQUEST_ID, "")
+        request_id = delivery.headers.get(Header.REQUEST_ID)
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for mypy: a coroutine that runs is in a task
         # A repetition waits for the first delivery: to cancel that one cancels both.
-        self._running.setdefault(request_id, task)
+        if request_id is not None:
+            self._running.setdefault(request_id, task)
+        caller = Caller(self._bus, delivery, self._instance)
         try:
-            return Reply(await self._once(delivery))
+            return Reply(await self._once(delivery, request_id, caller))
         except asyncio.CancelledError:
             self.stats["errors"] += 1
             task.uncancel()  # the caller is told, whoever cancelled
@@ -109,26 +119,26 @@ class Executor:
             raise
         finally:
             self._cancelled.discard(task)
-            if self._running.get(request_id) is task:
+            if request_id is not None and self._running.get(request_id) is task:
                 del self._running[request_id]
             self.in_flight -= 1
             self.stats["nanoseconds"] += time.perf_counter_ns() - began
+            await caller.leave()
 
-    async def _once(self, delivery: Delivery) -> bytes:
+    async def _once(self, delivery: Delivery, request_id: str | None, caller: Caller) -> bytes:
         timeout = self._timeout(delivery)
-        request_id = delivery.headers.get(Header.REQUEST_ID)
         if request_id is None:
-            return await self._execute(delivery, timeout)
+            return await self._execute(delivery, timeout, caller)
         call = fingerprint(delivery.subject, delivery.payload)
-        return await self._outcomes.once(request_id, call, lambda: self._execute(delivery, timeout), timeout)
+        return await self._outcomes.once(
+            request_id, call, lambda: self._execute(delivery, timeout, caller), timeout
+        )
 
-    async def _execute(self, delivery: Delivery, timeout: float) -> bytes:
-        _, name = EXECUTE.parse(delivery.subject)
+    async def _execute(self, delivery: Delivery, timeout: float, caller: Caller) -> bytes:
+        name = self._name(delivery.subject)
         tool = self._registrar.get(name)
         if tool is None:
-            if self._registrar.published.get(name) is not None:
-                raise ServerUnavailable(f"the MCP server of {name!r} is not ready yet")
-            raise ToolNotFound(f"the node {self._node!r} publishes no tool {name!r}")
+            tool = await self._awaited(name, timeout)
         if not tool.executable:
             raise NotExecutable(f"{name!r} is described only: nothing runs it")
         params = decode_params(delivery.payload or b"{}")
@@ -138,16 +148,45 @@ class Executor:
         server = self._servers.get(tool.server)
         if server is None:
             raise ServerUnavailable(f"the MCP server {tool.server!r} is not available")
-        return await self._call(server, tool, params.arguments, timeout)
+        return await self._call(server, tool, params.arguments, timeout, caller)
+
+    def _name(self, subject: str) -> str:
+        name = self._names.get(subject)
+        if name is None:
+            _, name = EXECUTE.parse(subject)
+            if self._registrar.get(name) is not None:  # others could be any number
+                self._names[subject] = name
+        return name
+
+    async def _awaited(self, name: str, timeout: float) -> LocalTool:
+        """A tool that is not there: after a restart of the node its server may be starting: it is awaited."""
+        if self._registrar.published.get(name) is None:
+            raise ToolNotFound(f"the node {self._node!r} publishes no tool {name!r}")
+        server = self._servers.get(self._registrar.holder_before(name) or "")
+        if server is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(timeout, START_PATIENCE)):
+                    await server.settled()
+        tool = self._registrar.get(name)
+        if tool is None:
+            raise ServerUnavailable(f"the MCP server of {name!r} is not ready yet")
+        return tool
 
     async def _call(
-        self, server: SupervisedServer, tool: LocalTool, arguments: dict[str, Any], timeout: float
+        self,
+        server: SupervisedServer,
+        tool: LocalTool,
+        arguments: dict[str, Any],
+        timeout: float,
+        caller: Caller,
     ) -> bytes:
         loop = asyncio.get_running_loop()
         began = loop.time()
         error_kind: str | None = Cancelled.code
         try:
-            outcome = await server.call(tool.remote_name, arguments, timeout)
+            outcome = await server.call(
+                tool.remote_name, arguments, timeout, caller.progress if caller.takes_progress else None
+            )
             error_kind = ToolFailed.code if outcome.is_error else None
             return outcome.result
         except FederationError as error:

@@ -60,6 +60,7 @@ class Registrar:
         self._decided: dict[str, Decision] = {}
         self._renewals: dict[str, float] = {}
         self.published = DigestSet()
+        self._servers_before: dict[str, str] = {}
         self._settled = False
         self._problem = ""
         self._wake = asyncio.Event()
@@ -104,6 +105,10 @@ class Registrar:
         """The server that has the tool of that local name, published or not."""
         tool = self._tools.get(name)
         return tool.server if tool is not None else None
+
+    def holder_before(self, name: str) -> str | None:
+        """The server that had the published tool of that local name as this node began."""
+        return self._servers_before.get(name)
 
     def refused(self) -> tuple[RefusedTool, ...]:
         """The tools that governance did not approve."""
@@ -165,6 +170,7 @@ class Registrar:
         message: CatalogMessage = decode(stored.payload, CatalogMessage)  # type: ignore[arg-type]  # a union
         if isinstance(message, CatalogEntry):
             self.published.put(message.tool.name, message.digest)
+            self._servers_before[message.tool.name] = message.server
         else:
             self.published.drop(message.name)
 
