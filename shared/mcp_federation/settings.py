@@ -45,6 +45,7 @@ class Settings(BaseSettings):
     call_timeout: float = Field(30.0, gt=0, description="the deadline of an execution that names none")
     max_call_timeout: float = Field(300.0, gt=0, description="the longest deadline of an execution")
     max_in_flight: int = Field(256, ge=1, description="executions that a node runs at once")
+    max_concurrency: int = Field(64, ge=1, description="calls that one MCP server gets at once")
     approval_days: float = Field(30.0, gt=0, description="how long an approval holds")
 
     @field_validator("trusted_keys", "nodes", "toolboxes", mode="before")
