@@ -47,8 +47,15 @@ class Settings(BaseSettings):
     max_in_flight: int = Field(256, ge=1, description="executions that a node runs at once")
     max_concurrency: int = Field(64, ge=1, description="calls that one MCP server gets at once")
     approval_days: float = Field(30.0, gt=0, description="how long an approval holds")
+    policy: str = Field("standard", description="governance's policy: open, standard, strict or a TOML file")
+    import_policy: str | None = Field(
+        None, description="a policy of one's own over the catalog; unset takes what governance approved"
+    )
+    operators: Words = Field(
+        (), description="keys that may decide at governance (ed25519:… or a file), comma separated"
+    )
 
-    @field_validator("trusted_keys", "nodes", "toolboxes", mode="before")
+    @field_validator("trusted_keys", "nodes", "toolboxes", "operators", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
