@@ -42,11 +42,11 @@ from mcp_federation.liveness import WhileAlive
 from mcp_federation.logs import get_logger
 from mcp_federation.trust.approvals import ApprovalVerifier
 from mcp_federation.trust.keys import TrustedKey
-from mcp_federation.trust.policy import Policy
 
 log = get_logger("client")
 
 OnProgress = Callable[[Progress], None]
+OnOutcome = Callable[[CatalogTool, float, FederationError | None], None]
 
 DEFAULT_TIMEOUT = 30.0
 REPLY_GRACE = 0.25
@@ -77,6 +77,7 @@ class FederationClient:
     """Discovers and executes tools of the mesh.
 
     `home` names the node whose tools a plain name prefers, where no `balancer` knows that already.
+    `on_outcome` is called with each try's provider, its seconds, and what it failed with; it must not raise.
     """
 
     def __init__(
@@ -86,7 +87,9 @@ class FederationClient:
         *,
         home: str | None = None,
         balancer: Balancer | None = None,
+        on_outcome: OnOutcome | None = None,
     ) -> None:
+        self._on_outcome = on_outcome
         self._bus = bus
         self.catalog = catalog
         self._balancer = Balancer(home=home) if balancer is None else balancer
@@ -94,21 +97,16 @@ class FederationClient:
     @classmethod
     @asynccontextmanager
     async def connect(
-        cls,
-        url: str,
-        trusted_keys: Iterable[TrustedKey],
-        *,
-        home: str | None = None,
-        imports: Policy | None = None,
+        cls, url: str, trusted_keys: Iterable[TrustedKey], *, home: str | None = None
     ) -> AsyncIterator[Self]:
-        """A client on a connection of its own; `imports` is its import policy.
+        """A client on a connection of its own.
 
         Raises:
             BusUnavailable: no NATS server answers.
             DeadlineExceeded: the catalog does not answer.
         """
         async with await NatsBus.connect(url, name="mcp-federation-client") as bus:
-            catalog = CatalogReplica(bus, ApprovalVerifier(trusted_keys), imports)
+            catalog = CatalogReplica(bus, ApprovalVerifier(trusted_keys))
             try:
                 await catalog.start()
                 yield cls(bus, catalog, home=home)
@@ -236,6 +234,8 @@ class FederationClient:
             raise
         finally:
             self._balancer.finished(tool, loop.time() - began, error)
+            if self._on_outcome is not None:
+                self._on_outcome(tool, loop.time() - began, error)
         return result
 
     async def _request(

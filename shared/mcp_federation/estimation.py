@@ -55,7 +55,7 @@ def log_of(latency_ms: float) -> float:
 
 def total(tallies: Iterable[Tally]) -> Tally:
     """All of them together."""
-    sums = [0.0] * 6
+    sums = [0.0] * len(_values(EMPTY))
     for tally in tallies:
         for position, value in enumerate(_values(tally)):
             sums[position] += value
@@ -157,6 +157,9 @@ class Latency:
             return self
         mean = min(max(tally.log_latency / n, 0.0), MAX_LOG_LATENCY)
         spread = min(max(tally.log_latency_squares - n * mean**2, 0.0), n * MAX_LOG_LATENCY**2 / 4)
+        if tally.log_noise:  # as for success: noisy executions are worth as many as are as precise
+            worth = (spread + 1e-9) / (spread + 1e-9 + tally.log_noise)
+            n, spread = worth * n, worth * spread
         weight = self.weight + n
         return Latency(
             (self.weight * self.mean + n * mean) / weight,
@@ -212,11 +215,12 @@ def _values(tally: Tally) -> tuple[float, ...]:
         tally.log_latency_squares,
         tally.cost,
         tally.noise,
+        tally.log_noise,
     )
 
 
 def _tally(values: list[float]) -> Tally:
-    count, successes, log_latency, log_latency_squares, cost, noise = values
+    count, successes, log_latency, log_latency_squares, cost, noise, log_noise = values
     return Tally(
         count=count,
         successes=successes,
@@ -224,4 +228,5 @@ def _tally(values: list[float]) -> Tally:
         log_latency_squares=log_latency_squares,
         cost=cost,
         noise=noise,
+        log_noise=log_noise,
     )

@@ -1,23 +1,47 @@
-"""Records on their way out of a process: made anonymous, gathered, shuffled, sent in batches.
+"""Records on their way out of a process: made anonymous, gathered, and sent as the policy says.
 
-What leaves with a record: the tool and its node, whether it succeeded, the latency and the cost to three
-significant digits (latencies no finer than 0.1 ms; exact ones could be matched with somebody's own
-measurement), and of a failure its code in `mcp_federation.errors`, any other kind as `other`. What does
-not: arguments, results, messages, callers, times, and the order in which things ran.
+What of an execution is looked at here: the tool and its node, whether it succeeded, the latency and the cost
+to three significant digits (latencies no finer than 0.1 ms; exact ones could be matched with somebody's own
+measurement), and of a failure its code in `mcp_federation.errors`, any other kind as `other`. What is not:
+arguments, results, messages, callers, times. By the policy there leave statistics with noise (see
+`privacy.release`), or the records themselves, in an order that tells nothing, or nothing at all.
 """
 
 import asyncio
+import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from secrets import SystemRandom
 
 from mcp_federation.bus.handling import stop_task
 from mcp_federation.bus.protocol import Bus
-from mcp_federation.contract.messages import Record, RecordBatch, decode, encode
+from mcp_federation.contract.messages import (
+    Message,
+    Record,
+    RecordBatch,
+    Statistics,
+    StatisticsBatch,
+    decode,
+    encode,
+)
 from mcp_federation.contract.names import check_local_name, check_node_name
 from mcp_federation.contract.subjects import METRICS
-from mcp_federation.errors import BusUnavailable, FederationError, InvalidRequest
+from mcp_federation.errors import (
+    BusUnavailable,
+    DeadlineExceeded,
+    FederationError,
+    InternalError,
+    InvalidRequest,
+    NodeLost,
+    NodeUnavailable,
+    ServerUnavailable,
+    ToolFailed,
+    ToolNotFound,
+)
 from mcp_federation.logs import get_logger
+from mcp_federation.privacy.policy import Policy
+from mcp_federation.privacy.release import Gatherer
 
 log = get_logger("records")
 
@@ -26,17 +50,30 @@ OTHER_KIND = "other"
 
 KINDS = frozenset(kind.code for kind in FederationError.__subclasses__())
 MAX_BATCH = 1000
-"""The most records that a `RecordBatch` may have."""
+"""The most records, or statistics, that one message may have."""
 
 STOP_DEADLINE = 5.0
 
+_OF_THE_PROVIDER = (
+    DeadlineExceeded,
+    InternalError,
+    NodeLost,
+    NodeUnavailable,
+    ServerUnavailable,
+    ToolFailed,
+    ToolNotFound,
+)
+"""Errors that a better provider would not have had; the rest are the caller's, or a moment's."""
+
 _DIGITS = 3
 _FINEST_MS = 1
-_ENVELOPE = len(encode(RecordBatch(records=())))
+_ENVELOPE = max(len(encode(RecordBatch(records=()))), len(encode(StatisticsBatch(statistics=()))))
 _HEADROOM = 256
 """Bytes of a message left to headers, which count towards the bus's bound."""
 
 _shuffle = SystemRandom().shuffle
+
+Leaving = Record | Statistics
 
 
 def anonymous(record: Record) -> Record:
@@ -60,8 +97,21 @@ def anonymous(record: Record) -> Record:
     return decode(encode(leaving), Record)
 
 
+def observation(node: str, tool: str, seconds: float, error: FederationError | None) -> Record | None:
+    """What a caller saw of a provider; None where the outcome says nothing of it."""
+    if error is not None and not isinstance(error, _OF_THE_PROVIDER):
+        return None
+    return Record(
+        node=node,
+        tool=tool,
+        success=error is None,
+        latency_ms=seconds * 1000,
+        error_kind=error.code if error is not None else None,
+    )
+
+
 class RecordPublisher:
-    """Gathers the records of one process and stores them in batches on `METRICS.of(node)`.
+    """Gathers the records of one process and stores what the policy lets out on `METRICS.of(node)`.
 
     A batch leaves every `interval` seconds, or as soon as `max_batch` records wait. While the bus is
     unavailable they wait for a later round; beyond `max_pending` the oldest are dropped. A batch whose
@@ -69,7 +119,14 @@ class RecordPublisher:
     """
 
     def __init__(
-        self, bus: Bus, node: str, *, max_batch: int = 200, interval: float = 1.0, max_pending: int = 10_000
+        self,
+        bus: Bus,
+        node: str,
+        *,
+        policy: Policy | None = None,
+        max_batch: int = 200,
+        interval: float = 1.0,
+        max_pending: int = 10_000,
     ) -> None:
         if not 0 < max_batch <= MAX_BATCH:
             raise ValueError(f"a batch has 1 to {MAX_BATCH} records, not {max_batch}")
@@ -77,10 +134,12 @@ class RecordPublisher:
         self.dropped = 0
         self._bus = bus
         self._subject = METRICS.of(node)
+        self._policy = policy or Policy()
+        self._gatherer = _gatherer(self._policy)
         self._max_batch = max_batch
         self._interval = interval
         self._max_pending = max_pending
-        self._pending: deque[Record] = deque()
+        self._pending: deque[Leaving] = deque()
         self._wake = asyncio.Event()
         self._stopping = False
         self._interrupted = False
@@ -89,12 +148,23 @@ class RecordPublisher:
 
     @property
     def pending(self) -> int:
-        """How many records wait to be published."""
+        """How many records, or statistics, wait to be published."""
         return len(self._pending)
 
     def add(self, record: Record) -> None:
-        """Take a record, on the event loop's thread; it leaves with one of the next batches."""
-        self._pending.append(record)
+        """Take a record, on the event loop's thread; what the policy makes of it leaves later."""
+        if self._policy.sharing == "nothing":
+            return
+        try:
+            leaving = anonymous(record)
+        except InvalidRequest as error:
+            self.dropped += 1
+            log.warn("record_refused", message="without a valid name or number", reason=error.message)
+            return
+        if self._gatherer is not None:
+            self._gatherer.add(leaving)
+            return
+        self._pending.append(leaving)
         self._drop_oldest()
         # While the bus is away a full batch is no reason to try again before the interval is over.
         if len(self._pending) >= self._max_batch and not self._interrupted:
@@ -107,7 +177,7 @@ class RecordPublisher:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self, deadline: float = STOP_DEADLINE) -> None:
-        """Publish what is left, in at most `deadline` seconds; what is left then is lost, and logged."""
+        """Publish what may leave, in at most `deadline` seconds; what is left then is lost, and logged."""
         if self._task is None:
             return
         task, self._task = self._task, None
@@ -131,7 +201,11 @@ class RecordPublisher:
 
     async def _publish(self) -> None:
         """One round: send all that waits; keep what the bus does not take now."""
-        leaving = self._leaving()
+        if self._gatherer is not None:
+            self._pending.extend(self._gatherer.release(time.monotonic()))
+        leaving = list(self._pending)
+        self._pending.clear()
+        _shuffle(leaving)
         try:
             while leaving:
                 size = self._fitting(leaving)
@@ -145,33 +219,18 @@ class RecordPublisher:
             self._pending.extendleft(leaving)
             self._drop_oldest()
 
-    def _leaving(self) -> list[Record]:
-        """All that waits, as it may leave, in an order that tells nothing."""
-        leaving, refused = [], ""
-        for record in self._pending:
-            try:
-                leaving.append(anonymous(record))
-            except InvalidRequest as error:
-                self.dropped += 1
-                refused = error.message
-        self._pending.clear()
-        if refused:
-            log.warn("records_refused", message="records without a valid name or number", reason=refused)
-        _shuffle(leaving)
-        return leaving
-
-    def _fitting(self, records: list[Record]) -> int:
-        """How many of the last records go into one message; at least one."""
+    def _fitting(self, leaving: list[Leaving]) -> int:
+        """How many of the last ones go into one message; at least one."""
         room = self._bus.max_payload - _HEADROOM - _ENVELOPE
-        for count, record in enumerate(reversed(records[-self._max_batch :])):
-            room -= len(encode(record)) + 1
+        for count, item in enumerate(reversed(leaving[-self._max_batch :])):
+            room -= len(encode(item)) + 1
             if room < 0:
                 return max(1, count)
-        return min(len(records), self._max_batch)
+        return min(len(leaving), self._max_batch)
 
-    async def _send(self, batch: list[Record]) -> None:
+    async def _send(self, batch: list[Leaving]) -> None:
         try:
-            await self._bus.store(self._subject, encode(RecordBatch(records=tuple(batch))))
+            await self._bus.store(self._subject, encode(_message(batch)))
         except BusUnavailable:
             raise
         except FederationError as error:
@@ -189,3 +248,19 @@ class RecordPublisher:
             if not self._overflowing:
                 log.warn("records_dropped", message="too many records wait: the oldest go")
             self._overflowing = True
+
+
+def _gatherer(policy: Policy) -> Gatherer | None:
+    if policy.sharing != "statistics":
+        return None
+    from mcp_federation.privacy.noise import LaplaceNoise  # not before it is needed: see there
+
+    return Gatherer(policy, LaplaceNoise())
+
+
+def _message(batch: Sequence[Leaving]) -> Message:
+    """All of a process's batches are of one kind, as its policy is one."""
+    records = tuple(item for item in batch if isinstance(item, Record))
+    if records:
+        return RecordBatch(records=records)
+    return StatisticsBatch(statistics=tuple(item for item in batch if isinstance(item, Statistics)))

@@ -4,7 +4,7 @@ Each field is an environment variable `MCP_FEDERATION_<FIELD>`; command-line fla
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -13,6 +13,7 @@ from mcp_federation.contract.names import NODE_NAME
 from mcp_federation.errors import InvalidRequest
 from mcp_federation.logs import Level
 
+Sharing = Literal["statistics", "records", "nothing"]
 Words = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -45,17 +46,16 @@ class Settings(BaseSettings):
     call_timeout: float = Field(30.0, gt=0, description="the deadline of an execution that names none")
     max_call_timeout: float = Field(300.0, gt=0, description="the longest deadline of an execution")
     max_in_flight: int = Field(256, ge=1, description="executions that a node runs at once")
-    max_concurrency: int = Field(64, ge=1, description="calls that one MCP server gets at once")
+    sharing: Sharing = Field(
+        "statistics", description="what others get of executions: statistics, records or nothing"
+    )
+    privacy_k: int = Field(20, ge=2, description="executions that released statistics are about at least")
+    privacy_epsilon: float = Field(1.0, gt=0, le=100, description="the privacy loss of one execution")
+    privacy_budget: float = Field(20.0, gt=0, description="the privacy loss of all on one tool in 24 hours")
+    metrics_days: float = Field(30.0, gt=0, description="how long the metrics stream keeps what it gets")
     approval_days: float = Field(30.0, gt=0, description="how long an approval holds")
-    policy: str = Field("standard", description="governance's policy: open, standard, strict or a TOML file")
-    import_policy: str | None = Field(
-        None, description="a policy of one's own over the catalog; unset takes what governance approved"
-    )
-    operators: Words = Field(
-        (), description="keys that may decide at governance (ed25519:… or a file), comma separated"
-    )
 
-    @field_validator("trusted_keys", "nodes", "toolboxes", "operators", mode="before")
+    @field_validator("trusted_keys", "nodes", "toolboxes", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value

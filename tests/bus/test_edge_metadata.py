@@ -1,28 +1,42 @@
 """`POST|GET /metadata`, on both buses."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from mcp_federation.bus.protocol import Bus, Stored
-from mcp_federation.contract.messages import Record, RecordBatch, Tool, decode, encode
-from mcp_federation.contract.subjects import CATALOG_STREAM, METRICS, METRICS_STREAM, RULING_STREAM
+from mcp_federation.contract.messages import (
+    Record,
+    RecordBatch,
+    Statistics,
+    StatisticsBatch,
+    Tally,
+    Tool,
+    decode,
+    encode,
+)
+from mcp_federation.contract.subjects import CATALOG_STREAM, METRICS, METRICS_STREAM
 from mcp_federation.edge import metadata
 from tests.conftest import Connect
-from tests.support.edge_mesh import HOME, BusNode, Edge, ensure_streams, running_edge
+from tests.support.edge_mesh import HOME, BusNode, Edge, edge_settings, ensure_streams, running_edge
 
 
 @pytest.fixture
 async def edge(bus: Bus) -> AsyncIterator[Edge]:
     await ensure_streams(bus)
-    async with running_edge(bus) as running:
+    async with running_edge(bus, edge_settings(sharing="records")) as running:
         yield running
 
 
 def record(name: str = "file_operations_mcp", **fields: Any) -> dict[str, Any]:
     return {"mcp_name": name, "success": True, "latency_ms": 85, "cost": 0.0003, **fields}
+
+
+async def succeed() -> dict[str, Any]:
+    return {"content": [], "structuredContent": {}}
 
 
 async def known(edge: Edge, query: str = "") -> list[dict[str, Any]]:
@@ -55,10 +69,91 @@ async def test_records_come_newest_first_and_no_more_than_asked_for(edge: Edge) 
     assert [item["mcp_name"] for item in await known(edge, "?limit=2")] == ["c", "b"]
 
 
-async def test_only_the_latest_records_are_remembered(edge: Edge) -> None:
+async def test_an_answer_has_five_hundred_records_at_most(edge: Edge) -> None:
     await edge.post("/metadata", [record(f"t{number}") for number in range(501)])
-    names = [item["mcp_name"] for item in await known(edge, "?limit=500")]
+    names = [item["mcp_name"] for item in await known(edge)]
     assert (len(names), names[0], names[-1]) == (500, "t500", "t1")
+
+
+async def test_records_are_found_by_node_tool_and_success(edge: Edge) -> None:
+    await edge.post("/metadata", [record("a"), record("b@zeta", success=False), record("a@zeta")])
+
+    async def names(query: str) -> list[str]:
+        return [item["mcp_name"] for item in await known(edge, query)]
+
+    assert await names("?node=zeta") == ["a@zeta", "b@zeta"]
+    assert await names("?tool=a") == ["a@zeta", "a"]
+    assert await names("?success=false") == ["b@zeta"]
+    assert await names("?tool=a&node=zeta&success=true&limit=1") == ["a@zeta"]
+    assert await names("?node=nobody") == []
+    assert (await edge.get("/metadata?success=perhaps")).status == 400
+
+
+async def test_what_is_found_may_lie_behind_five_hundred_others(edge: Edge) -> None:
+    await edge.post("/metadata", [record("old", success=False)])
+    await edge.post("/metadata", [record("new")] * 600)
+    assert [item["mcp_name"] for item in await known(edge, "?success=false")] == ["old"]
+
+
+async def test_without_a_policy_of_sharing_records_an_upload_stays_with_its_edge(bus: Bus) -> None:
+    await ensure_streams(bus)
+    kept: asyncio.Queue[Stored] = asyncio.Queue()
+    await bus.follow(METRICS_STREAM, kept.put)
+    async with running_edge(bus, edge_settings(privacy_k=10)) as edge:
+        assert (await edge.post("/metadata", [record("x@zeta")] * 9)).status == 204
+        assert [item["mcp_name"] for item in await known(edge)] == ["x@zeta"] * 9
+        assert kept.empty()
+        await edge.post("/metadata", [record("x@zeta", latency_ms=77)] * 3)
+        async with asyncio.timeout(10):
+            stored = await kept.get()
+        [released] = decode(stored.payload, StatisticsBatch).statistics
+        assert (released.node, released.tool, released.tally.count) == ("zeta", "x", 12)
+
+
+async def test_a_release_of_statistics_is_one_entry(edge: Edge, bus: Bus) -> None:
+    tally = Tally(count=20, successes=15.0, log_latency=15 * math.log(80), cost=2.0)
+    released = StatisticsBatch(
+        statistics=(
+            Statistics(node="zeta", tool="x", tally=tally),
+            Statistics(node="zeta", tool="y", tally=Tally(count=20, successes=-3.0)),
+        )
+    )
+    await bus.store(METRICS.of("acme"), encode(released))
+    await edge.post("/metadata", [record("x@zeta")])
+    exact, failing, good = await known(edge)
+    assert "count" not in exact
+    assert good == {
+        "mcp_name": "x@zeta",
+        "success": True,
+        "latency_ms": 80.0,
+        "cost": 0.1,
+        "error_kind": None,
+        "node": "zeta",
+        "tool": "x",
+        "count": 20,
+        "success_rate": 0.75,
+    }
+    assert (failing["success"], failing["latency_ms"], failing["success_rate"]) == (False, 0, 0)
+
+
+async def test_what_became_of_calls_to_other_nodes_is_reported_and_only_that(bus: Bus) -> None:
+    await ensure_streams(bus)
+    kept: asyncio.Queue[Stored] = asyncio.Queue()
+    await bus.follow(METRICS_STREAM, kept.put)
+    async with running_edge(bus, edge_settings(sharing="records")) as edge:
+        for name in ("acme", HOME):
+            node = BusNode(bus, name)
+            await node.start()
+            await node.publish(Tool(name="t"), succeed)
+            await node.appear()
+            await edge.sees_tool(name, "t")
+            call = {"mcp_name": f"t@{name}", "args": [], "kwargs": {}}
+            assert (await edge.post("/execute", call)).status == 200
+        async with asyncio.timeout(10):
+            stored = await kept.get()
+    assert stored.subject == METRICS.of(HOME)
+    [only] = decode(stored.payload, RecordBatch).records
+    assert (only.node, only.tool, only.success) == ("acme", "t", True)
 
 
 @pytest.mark.parametrize("limit", ["0", "501", "-1", "x", "", "1.5", "٣", "9" * 5000, "1&limit=2"])
@@ -137,8 +232,7 @@ async def test_without_the_stream_an_upload_says_that_it_was_not_kept(
 ) -> None:
     monkeypatch.setattr(metadata, "READ_TIMEOUT", 0.01)
     await bus.ensure_stream(CATALOG_STREAM)
-    await bus.ensure_stream(RULING_STREAM)
-    async with running_edge(bus) as edge:
+    async with running_edge(bus, edge_settings(sharing="records")) as edge:
         answer = await edge.post("/metadata", [record()])
         assert (answer.status, answer.json["code"]) == (503, "bus_unavailable")
         assert await known(edge) == []

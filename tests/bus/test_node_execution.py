@@ -275,10 +275,13 @@ async def test_a_cancelled_request_is_answered_so(mesh: Mesh) -> None:
 
 
 async def test_a_server_that_crashes_fails_its_call_and_works_again(mesh: Mesh) -> None:
-    await plain_node(mesh)
-    with pytest.raises(ServerUnavailable, match="went away") as caught:
+    node = await plain_node(mesh)
+    with pytest.raises(ServerUnavailable, match="went away"):
         await mesh.call("plain.crash")
+    with pytest.raises(ServerUnavailable) as caught:
+        await mesh.call("plain.echo", text="a")
     assert "last words" not in caught.value.message
+    await mesh.ready(node, "plain", restarts=1)
     assert await mesh.call("plain.echo", text="a") == "a"
     assert len(mesh.names()) == PLAIN_TOOLS
 
@@ -356,7 +359,7 @@ async def test_every_execution_is_recorded_without_what_it_was_about(mesh: Mesh)
     await mesh.bus.ensure_stream(METRICS_STREAM)
     records = Records()
     await mesh.bus.follow(METRICS_STREAM, records)
-    node = await plain_node(mesh)
+    node = await plain_node(mesh, sharing="records")
     await mesh.call("plain.echo", text="s3cret")
     await mesh.call("plain.structured")
     for name, timeout, arguments in (
@@ -387,7 +390,7 @@ async def test_a_cancelled_execution_is_recorded(mesh: Mesh) -> None:
     await mesh.bus.ensure_stream(METRICS_STREAM)
     records = Records()
     await mesh.bus.follow(METRICS_STREAM, records)
-    node = await plain_node(mesh)
+    node = await plain_node(mesh, sharing="records")
     call = asyncio.create_task(mesh.call("plain.wait"))
     await mesh.heard(lambda presence: presence.in_flight == 1)
     call.cancel()

@@ -40,7 +40,6 @@ from mcp_federation.contract.subjects import (
     EXECUTE,
     METRICS_STREAM,
     PRESENCE,
-    RULING_STREAM,
     SUBMIT,
     Header,
     node_queue,
@@ -49,6 +48,7 @@ from mcp_federation.edge.app import create_app
 from mcp_federation.edge.metadata import MetadataLog
 from mcp_federation.edge.server import HttpServer, listening_socket, url_of
 from mcp_federation.errors import ToolNotFound
+from mcp_federation.privacy.policy import Policy
 from mcp_federation.settings import Settings
 from mcp_federation.trust.approvals import ApprovalVerifier, Approver
 
@@ -216,7 +216,7 @@ def check_documented(document: dict[str, Any], method: str, path: str, answer: A
 
 
 async def ensure_streams(bus: Bus) -> None:
-    for spec in (CATALOG_STREAM, RULING_STREAM, METRICS_STREAM):
+    for spec in (CATALOG_STREAM, METRICS_STREAM):
         await bus.ensure_stream(spec)
 
 
@@ -230,10 +230,10 @@ async def running_edge(
 ) -> AsyncIterator[Edge]:
     settings = settings or edge_settings()
     catalog = CatalogReplica(bus, ApprovalVerifier([APPROVER.public]))
-    metadata = MetadataLog(bus)
+    metadata = MetadataLog(bus, settings.node, Policy.of(settings))
     await catalog.start()
     await metadata.start()
-    client = FederationClient(bus, catalog, home=settings.node)
+    client = FederationClient(bus, catalog, home=settings.node, on_outcome=metadata.observe)
     app = create_app(client, bus, settings, metadata, replayed=replayed)
     transport = httpx2.ASGITransport(app)
     headers = {"Authorization": f"Bearer {TOKEN}"} if settings.token else {}

@@ -71,6 +71,7 @@ def test_a_process_is_the_command_that_a_user_would_start(state: StateDir) -> No
         "MCP_FEDERATION_NODE": "acme",
         "MCP_FEDERATION_NODES": "",
         "MCP_FEDERATION_PORT": "8123",
+        "MCP_FEDERATION_SHARING": "records",
         "MCP_FEDERATION_STATE_DIR": str(state.root / "edge"),
         "MCP_FEDERATION_TRUSTED_KEYS": "ed25519:x",
     }
@@ -88,6 +89,19 @@ def test_what_a_process_is_told_reads_back_as_its_settings(
     assert (read.nats_url, read.trusted_keys) == (NATS, ("ed25519:x",))
     assert read.state_dir == state.root / "node-local"
     assert node.env[TOOLBOX_ROOT] == str(state.files)
+
+
+def test_a_mesh_of_one_owner_shares_records_unless_told_otherwise(
+    state: StateDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sharing() -> str | None:
+        settings = load_settings()
+        made = Commands(settings, state, NATS, base_environment())
+        return made.edge("acme", 1, "").env.get("MCP_FEDERATION_SHARING")
+
+    assert sharing() == "records"
+    monkeypatch.setenv("MCP_FEDERATION_SHARING", "nothing")
+    assert sharing() == "nothing"
 
 
 def test_children_inherit_what_tunes_them_and_not_what_this_process_was_told(

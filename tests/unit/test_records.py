@@ -12,12 +12,21 @@ from structlog.testing import capture_logs
 from mcp_federation.bus.memory import MemoryBus
 from mcp_federation.bus.memory_broker import MemoryBroker
 from mcp_federation.bus.protocol import Headers, Stored
-from mcp_federation.contract.messages import Record, RecordBatch, decode, encode
+from mcp_federation.contract.messages import Record, RecordBatch, StatisticsBatch, decode, encode
 from mcp_federation.contract.subjects import METRICS, METRICS_STREAM
-from mcp_federation.errors import InvalidRequest, PayloadTooLarge
-from mcp_federation.records import KINDS, MAX_BATCH, RecordPublisher, anonymous
+from mcp_federation.errors import (
+    BusUnavailable,
+    Cancelled,
+    InvalidRequest,
+    Overloaded,
+    PayloadTooLarge,
+    ToolFailed,
+)
+from mcp_federation.privacy.policy import Policy
+from mcp_federation.records import KINDS, MAX_BATCH, RecordPublisher, anonymous, observation
 
 LONG = 3600.0
+RECORDS = Policy(sharing="records")
 
 
 class WatchedBus(MemoryBus):
@@ -132,7 +141,7 @@ def test_what_leaves_is_always_a_readable_record_of_known_kinds(record: Record) 
 
 
 async def test_a_full_batch_leaves_at_once(bus: WatchedBus) -> None:
-    publisher = RecordPublisher(bus, "acme", max_batch=3, interval=LONG)
+    publisher = RecordPublisher(bus, "acme", policy=RECORDS, max_batch=3, interval=LONG)
     await publisher.start()
     for _ in range(3):
         publisher.add(a_record())
@@ -144,7 +153,7 @@ async def test_a_full_batch_leaves_at_once(bus: WatchedBus) -> None:
 
 
 async def test_a_few_records_leave_when_the_interval_is_over(bus: WatchedBus) -> None:
-    publisher = RecordPublisher(bus, "acme", interval=0.01)
+    publisher = RecordPublisher(bus, "acme", policy=RECORDS, interval=0.01)
     await publisher.start()
     publisher.add(a_record())
     assert await bus.outcome() == "stored"
@@ -153,7 +162,7 @@ async def test_a_few_records_leave_when_the_interval_is_over(bus: WatchedBus) ->
 
 
 async def test_nothing_is_sent_while_nothing_happened(bus: WatchedBus) -> None:
-    publisher = RecordPublisher(bus, "acme", interval=LONG)
+    publisher = RecordPublisher(bus, "acme", policy=RECORDS, interval=LONG)
     await publisher.start()
     await publisher.stop()
     assert bus.kept() == []
@@ -161,7 +170,7 @@ async def test_nothing_is_sent_while_nothing_happened(bus: WatchedBus) -> None:
 
 async def test_a_batch_hides_the_order_of_its_records(bus: WatchedBus) -> None:
     added = [a_record(f"tool{number}") for number in range(200)]
-    publisher = RecordPublisher(bus, "acme", interval=LONG)
+    publisher = RecordPublisher(bus, "acme", policy=RECORDS, interval=LONG)
     await publisher.start()
     for record in added:
         publisher.add(record)
@@ -172,7 +181,7 @@ async def test_a_batch_hides_the_order_of_its_records(bus: WatchedBus) -> None:
 
 
 async def test_stopping_sends_what_is_left_and_stopping_twice_is_fine(bus: WatchedBus) -> None:
-    publisher = RecordPublisher(bus, "acme", max_batch=2, interval=LONG)
+    publisher = RecordPublisher(bus, "acme", policy=RECORDS, max_batch=2, interval=LONG)
     for number in range(5):
         publisher.add(a_record(f"tool{number}"))
     await publisher.start()
@@ -184,7 +193,7 @@ async def test_stopping_sends_what_is_left_and_stopping_twice_is_fine(bus: Watch
 
 async def test_records_wait_while_the_bus_is_away_and_that_is_logged_once() -> None:
     bus = WatchedBus()
-    publisher = RecordPublisher(bus, "acme", max_batch=2, interval=0.01)
+    publisher = RecordPublisher(bus, "acme", policy=RECORDS, max_batch=2, interval=0.01)
     with capture_logs() as logs:
         await publisher.start()
         publisher.add(a_record("one"))
@@ -202,7 +211,7 @@ async def test_records_wait_while_the_bus_is_away_and_that_is_logged_once() -> N
 
 async def test_beyond_its_bound_the_oldest_records_go_and_that_is_logged_once_an_interruption() -> None:
     bus = WatchedBus()
-    publisher = RecordPublisher(bus, "acme", interval=0.01, max_pending=3)
+    publisher = RecordPublisher(bus, "acme", policy=RECORDS, interval=0.01, max_pending=3)
     with capture_logs() as logs:
         for number in range(5):
             publisher.add(a_record(f"tool{number}"))
@@ -220,7 +229,7 @@ async def test_beyond_its_bound_the_oldest_records_go_and_that_is_logged_once_an
 
 async def test_stopping_gives_up_at_its_deadline_and_says_what_was_lost(bus: WatchedBus) -> None:
     bus.hold.clear()
-    publisher = RecordPublisher(bus, "acme", interval=LONG)
+    publisher = RecordPublisher(bus, "acme", policy=RECORDS, interval=LONG)
     await publisher.start()
     publisher.add(a_record())
     with capture_logs() as logs:
@@ -230,7 +239,7 @@ async def test_stopping_gives_up_at_its_deadline_and_says_what_was_lost(bus: Wat
 
 
 async def test_a_batch_that_the_bus_will_never_take_does_not_hold_up_the_next(bus: WatchedBus) -> None:
-    publisher = RecordPublisher(bus, "acme", max_batch=1, interval=LONG)
+    publisher = RecordPublisher(bus, "acme", policy=RECORDS, max_batch=1, interval=LONG)
     bus.refuse_next = True
     publisher.add(a_record())
     publisher.add(a_record())
@@ -240,7 +249,7 @@ async def test_a_batch_that_the_bus_will_never_take_does_not_hold_up_the_next(bu
 
 
 async def test_a_record_that_is_none_costs_only_itself(bus: WatchedBus) -> None:
-    publisher = RecordPublisher(bus, "acme", interval=LONG)
+    publisher = RecordPublisher(bus, "acme", policy=RECORDS, interval=LONG)
     publisher.add(a_record(latency_ms=float("nan")))
     publisher.add(a_record())
     await publisher.start()
@@ -253,7 +262,7 @@ async def test_a_record_that_is_none_costs_only_itself(bus: WatchedBus) -> None:
 async def test_no_message_exceeds_what_the_bus_takes(max_payload: int) -> None:
     bus = WatchedBus(MemoryBroker(max_payload))
     await bus.ensure_stream(METRICS_STREAM)
-    publisher = RecordPublisher(bus, "acme", interval=LONG)
+    publisher = RecordPublisher(bus, "acme", policy=RECORDS, interval=LONG)
     for number in range(300):
         publisher.add(a_record(f"{number}" * (number % 60 + 1), success=False, error_kind="tool_failed"))
     await publisher.start()
@@ -265,4 +274,51 @@ async def test_no_message_exceeds_what_the_bus_takes(max_payload: int) -> None:
 def test_a_batch_cannot_be_larger_than_the_contract_allows(bus: WatchedBus) -> None:
     for size in (0, MAX_BATCH + 1):
         with pytest.raises(ValueError, match="batch"):
-            RecordPublisher(bus, "acme", max_batch=size)
+            RecordPublisher(bus, "acme", policy=RECORDS, max_batch=size)
+
+
+async def test_an_organisation_that_shares_statistics_lets_no_record_out(bus: WatchedBus) -> None:
+    publisher = RecordPublisher(bus, "acme", policy=Policy(k=10), interval=LONG)
+    for number in range(25):
+        publisher.add(a_record("often", success=number % 2 == 0, latency_ms=number))
+    for _ in range(9):
+        publisher.add(a_record("seldom"))
+    await publisher.start()
+    await publisher.stop()
+    [kept] = bus.kept()
+    [released] = decode(kept.payload, StatisticsBatch).statistics
+    assert (released.node, released.tool, released.tally.count) == ("acme", "often", 25)
+    assert b"seldom" not in kept.payload
+
+
+async def test_an_organisation_that_shares_nothing_lets_nothing_out(bus: WatchedBus) -> None:
+    publisher = RecordPublisher(bus, "acme", policy=Policy(sharing="nothing"), interval=LONG)
+    for _ in range(1000):
+        publisher.add(a_record())
+    await publisher.start()
+    await publisher.stop()
+    assert bus.kept() == []
+
+
+async def test_statistics_wait_while_the_bus_is_away_and_leave_once() -> None:
+    bus = WatchedBus()
+    publisher = RecordPublisher(bus, "acme", policy=Policy(k=10), interval=0.01)
+    for _ in range(10):
+        publisher.add(a_record())
+    await publisher.start()
+    assert await bus.outcome() == "BusUnavailable"
+    await bus.ensure_stream(METRICS_STREAM)
+    while await bus.outcome() != "stored":
+        pass
+    await publisher.stop()
+    [kept] = bus.kept()
+    assert len(decode(kept.payload, StatisticsBatch).statistics) == 1
+
+
+def test_a_caller_reports_what_a_better_provider_would_have_done_better() -> None:
+    good = observation("acme", "add", 0.25, None)
+    assert good == a_record(latency_ms=250.0)
+    failed = observation("acme", "add", 0.5, ToolFailed("no"))
+    assert failed == a_record(success=False, latency_ms=500.0, error_kind="tool_failed")
+    for error in (InvalidRequest("yours"), BusUnavailable("ours"), Overloaded("later"), Cancelled("enough")):
+        assert observation("acme", "add", 0.5, error) is None

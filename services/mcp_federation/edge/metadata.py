@@ -1,25 +1,40 @@
-"""`POST|GET /metadata`: performance records, anonymised, kept on the METRICS stream."""
+"""`POST|GET /metadata`: what is known of single executions, and of many where statistics are shared."""
 
 import asyncio
+import math
 from collections import deque
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from itertools import islice
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from mcp_federation.bus.protocol import Bus, Follower, Stored
-from mcp_federation.catalog.state import CatalogState
-from mcp_federation.contract.messages import Record, RecordBatch, decode, encode
+from mcp_federation.catalog.state import CatalogState, CatalogTool
+from mcp_federation.contract.messages import (
+    MetricsMessage,
+    Record,
+    RecordBatch,
+    Statistics,
+    decode,
+    encode,
+)
 from mcp_federation.contract.subjects import METRICS, METRICS_STREAM
 from mcp_federation.edge.incoming import BodyReader, read_query
 from mcp_federation.edge.naming import mcp_name, resolve
 from mcp_federation.edge.operations import Operation, Parameter, json_response
 from mcp_federation.edge.wire import KnownRecord, Upload, UploadedRecord, upload_decoder
-from mcp_federation.errors import BusUnavailable, DeadlineExceeded, InvalidRequest
-from mcp_federation.records import anonymous
+from mcp_federation.errors import BusUnavailable, DeadlineExceeded, FederationError, InvalidRequest
+from mcp_federation.estimation import MAX_LOG_LATENCY
+from mcp_federation.privacy.policy import Policy
+from mcp_federation.records import RecordPublisher, anonymous, observation
 
 MAX_KNOWN = 500
-"""How many of the latest records an edge remembers."""
+"""How many records one answer has at most."""
+
+REMEMBERED = 5000
+"""How many of the latest records an edge looks through."""
 
 READ_TIMEOUT = 1.0
 """Seconds that a start waits for the records that are there already."""
@@ -31,7 +46,10 @@ UPLOAD = Operation(
     method="POST",
     path="/metadata",
     summary="Upload performance records",
-    description="They are anonymised: numbers to three digits, of a failure its kind alone.",
+    description=(
+        "They are anonymised: numbers to three digits, of a failure its kind alone. What others get of them "
+        "is a matter of MCP_FEDERATION_SHARING."
+    ),
     body=Upload,
     answers={204: None},
     errors=(BusUnavailable,),
@@ -40,32 +58,47 @@ RECENT = Operation(
     method="GET",
     path="/metadata",
     summary="Recent performance records",
-    description="Of all nodes, the newest first.",
+    description=(
+        "Of all nodes, the newest first: those that nodes share as records, those uploaded here, and for "
+        "those shared as statistics one entry for each release."
+    ),
     parameters=(
         Parameter(
             "limit",
             "how many",
             {"type": "integer", "minimum": 1, "maximum": MAX_KNOWN, "default": MAX_KNOWN},
         ),
+        Parameter("node", "only of that node's tools", {"type": "string"}),
+        Parameter("tool", "only of tools with that local name", {"type": "string"}),
+        Parameter("success", "only what succeeded, or failed", {"type": "boolean"}),
     ),
     answers={200: list[KnownRecord]},
 )
 
 
 class MetadataLog:
-    """The latest records of the mesh. Start it, read it synchronously, stop it."""
+    """The latest records of the mesh. Start it, read it synchronously, stop it.
 
-    def __init__(self, bus: Bus, size: int = MAX_KNOWN) -> None:
+    Under a policy of sharing records, what is added is kept for all in the metrics stream. Under any other
+    it is remembered here, for this edge's own callers, and leaves as the policy says.
+    """
+
+    def __init__(
+        self, bus: Bus, home: str, policy: Policy | None = None, *, remembered: int = REMEMBERED
+    ) -> None:
         self._bus = bus
-        self._size = size
-        self._records: deque[Record] = deque(maxlen=size)
+        self._home = home
+        self._policy = policy or Policy()
+        self._publisher = RecordPublisher(bus, home, policy=self._policy)
+        self._known: deque[Record | Statistics] = deque(maxlen=remembered)
         self._follower: Follower | None = None
         self._sequence = 0
         self._advanced = asyncio.Event()
 
     async def start(self) -> None:
         """Read what the stream has, and follow it; one that is not there yet is waited for behind."""
-        self._follower = await self._bus.follow(METRICS_STREAM, self._on_stored, tail=self._size)
+        await self._publisher.start()
+        self._follower = await self._bus.follow(METRICS_STREAM, self._on_stored, tail=MAX_KNOWN)
         with suppress(DeadlineExceeded):
             await self._follower.caught_up(READ_TIMEOUT)
 
@@ -73,28 +106,44 @@ class MetadataLog:
         """Stop following."""
         if self._follower is not None:
             await self._follower.close()
+        await self._publisher.stop()
 
-    def newest(self, limit: int) -> list[Record]:
-        """The latest records, at most `limit`, the newest first."""
-        return [record for record, _ in zip(reversed(self._records), range(limit), strict=False)]
+    def newest(self) -> Iterator[Record | Statistics]:
+        """What is known, the newest first."""
+        return reversed(self._known)
 
-    async def add(self, node: str, records: list[Record]) -> None:
-        """Keep records in the name of a node, and wait a little until they are read back.
+    async def add(self, records: list[Record]) -> None:
+        """Take records in, in the home node's name; where they are kept for all, until they are read back.
 
         Raises:
             BusUnavailable: the stream does not keep them.
             PayloadTooLarge: they do not fit into one message.
         """
-        sequence = await self._bus.store(METRICS.of(node), encode(RecordBatch(records=tuple(records))))
+        if self._policy.sharing != "records":
+            self._known.extend(records)
+            for record in records:
+                self._publisher.add(record)
+            return
+        sequence = await self._bus.store(METRICS.of(self._home), encode(RecordBatch(records=tuple(records))))
         with suppress(TimeoutError):
             async with asyncio.timeout(ECHO_TIMEOUT):
                 while self._sequence < sequence:
                     await self._advanced.wait()
 
+    def observe(self, tool: CatalogTool, seconds: float, error: FederationError | None) -> None:
+        """Report what became of a call of ours. The home node reports on its own tools itself."""
+        if tool.node == self._home:
+            return
+        record = observation(tool.node, tool.name, seconds, error)
+        if record is not None:
+            self._publisher.add(record)
+
     async def _on_stored(self, stored: Stored) -> None:
         self._sequence = stored.sequence
         try:
-            self._records.extend(decode(stored.payload, RecordBatch).records)
+            # A union has no class of its own, which is what mypy asks of a type[M].
+            message: MetricsMessage = decode(stored.payload, MetricsMessage)  # type: ignore[arg-type]
+            self._known.extend(message.records if isinstance(message, RecordBatch) else message.statistics)
         finally:
             self._advanced.set()
             self._advanced = asyncio.Event()
@@ -113,7 +162,7 @@ class UploadRecords:
         """Answer `POST /metadata`."""
         uploaded = await self._reader.read(request, upload_decoder)
         if uploaded:
-            await self._log.add(self._home, [self._record(item) for item in uploaded])
+            await self._log.add([self._record(item) for item in uploaded])
         return Response(status_code=204)
 
     def _record(self, item: UploadedRecord) -> Record:
@@ -139,19 +188,53 @@ class RecentRecords:
 
     async def __call__(self, request: Request) -> Response:
         """Answer `GET /metadata`."""
-        text = read_query(request, ("limit",)).get("limit", str(MAX_KNOWN))
+        query = read_query(request, ("limit", "node", "tool", "success"))
+        text = query.get("limit", str(MAX_KNOWN))
         limit = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(MAX_KNOWN)) else 0
         if not 1 <= limit <= MAX_KNOWN:
             raise InvalidRequest(f"limit is a number from 1 to {MAX_KNOWN}")
-        return json_response([self._known(record) for record in self._log.newest(limit)])
+        if query.get("success", "true") not in ("true", "false"):
+            raise InvalidRequest("success is true or false")
+        known = map(self._entry, self._log.newest())
+        return json_response(list(islice((entry for entry in known if _fits(entry, query)), limit)))
 
-    def _known(self, record: Record) -> KnownRecord:
+    def _entry(self, known: Record | Statistics) -> KnownRecord:
+        name = mcp_name(known.tool, known.node, self._home)
+        if isinstance(known, Statistics):
+            return _summary(name, known)
         return KnownRecord(
-            mcp_name=mcp_name(record.tool, record.node, self._home),
-            success=record.success,
-            latency_ms=record.latency_ms,
-            cost=record.cost,
-            error_kind=record.error_kind,
-            node=record.node,
-            tool=record.tool,
+            mcp_name=name,
+            success=known.success,
+            latency_ms=known.latency_ms,
+            cost=known.cost,
+            error_kind=known.error_kind,
+            node=known.node,
+            tool=known.tool,
         )
+
+
+def _fits(entry: KnownRecord, query: Mapping[str, str]) -> bool:
+    return (
+        query.get("node", entry.node) == entry.node
+        and query.get("tool", entry.tool) == entry.tool
+        and query.get("success", str(entry.success).lower()) == str(entry.success).lower()
+    )
+
+
+def _summary(name: str, released: Statistics) -> KnownRecord:
+    """One entry for all executions of a release: what most of them were like."""
+    tally = released.tally
+    successes = min(max(tally.successes, 0.0), tally.count)
+    log_latency = tally.log_latency / successes if successes else 0.0
+    rate = successes / tally.count if tally.count else 0.0
+    return KnownRecord(
+        mcp_name=name,
+        success=rate >= 0.5,
+        latency_ms=round(math.exp(min(max(log_latency, 0.0), MAX_LOG_LATENCY)), 1) if successes else 0.0,
+        cost=max(tally.cost, 0.0) / tally.count if tally.count else 0.0,
+        error_kind=None,
+        node=released.node,
+        tool=released.tool,
+        count=round(tally.count),
+        success_rate=round(rate, 3),
+    )

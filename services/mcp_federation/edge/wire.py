@@ -77,8 +77,11 @@ class UploadedRecord(Struct, frozen=True, kw_only=True):
     error_kind: Annotated[str, Meta(max_length=64)] | None = None
 
 
-class KnownRecord(Struct, frozen=True, kw_only=True):
-    """One anonymised execution outcome: numbers to three digits, no time, no caller."""
+class KnownRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One anonymised execution outcome: numbers to three digits, no time, no caller.
+
+    With a `count`, `success_rate` of so many succeeded, with their typical latency and mean cost.
+    """
 
     mcp_name: str
     success: bool
@@ -87,6 +90,8 @@ class KnownRecord(Struct, frozen=True, kw_only=True):
     error_kind: str | None
     node: NodeName
     tool: LocalName
+    count: int = 1
+    success_rate: float | None = None
 
 
 Upload = Annotated[list[UploadedRecord], Meta(max_length=MAX_RECORDS)]
@@ -110,12 +115,11 @@ class RegisterRequest(Struct, frozen=True, kw_only=True):
 
 
 class RegisterResponse(Struct, frozen=True, kw_only=True):
-    """What became of a registration: the local names now published, those that wait for a person, and why."""
+    """What governance approved: the local names now published, and its findings, none of which bars."""
 
-    status: Literal["registered", "quarantined"]
+    status: Literal["registered"]
     name: str
     published: tuple[str, ...]
-    quarantined: tuple[str, ...]
     findings: tuple[Finding, ...]
 
 

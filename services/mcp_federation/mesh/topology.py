@@ -128,6 +128,8 @@ class Commands:
             "state_dir": self.state.of_process(name or kind),
             "log_level": self.settings.log_level,
         }
+        if "sharing" not in self.settings.model_fields_set:
+            told["sharing"] = "records"  # whoever runs all of a mesh hides nothing from anybody else
         variables = {
             f"{_PREFIX}{key.upper()}": str(value) for key, value in told.items() if value is not None
         }

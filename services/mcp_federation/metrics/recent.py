@@ -78,4 +78,5 @@ def _bounded(tally: Tally) -> Tally:
         log_latency_squares=held(tally.log_latency_squares, MAX_LOG_LATENCY**2),
         cost=held(tally.cost, MAX_COST),
         noise=held(tally.noise, room),
+        log_noise=held(tally.log_noise, room),
     )

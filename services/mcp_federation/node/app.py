@@ -18,6 +18,7 @@ from mcp_federation.node.server import SupervisedServer
 from mcp_federation.node.service_api import ServiceApi
 from mcp_federation.node.submissions import Submissions
 from mcp_federation.node.toolboxes import ToolboxSpec, load_toolboxes
+from mcp_federation.privacy.policy import Policy
 from mcp_federation.process import connected
 from mcp_federation.records import RecordPublisher
 from mcp_federation.settings import Settings
@@ -41,7 +42,7 @@ class Node:
         self._bus = bus
         self.registrar = Registrar(bus, self._name, specs)
         self.servers = {name: self._make_server(name, spec) for name, spec in specs.items()}
-        self._records = RecordPublisher(bus, self._name)
+        self._records = RecordPublisher(bus, self._name, policy=Policy.of(settings))
         self.executor = Executor(
             bus,
             self._name,
@@ -113,7 +114,6 @@ class Node:
             on_change=self._on_server,
             start_timeout=self._settings.start_timeout,
             poll_interval=self._settings.poll_interval,
-            max_concurrency=self._settings.max_concurrency,
         )
 
     def _on_server(self, server: SupervisedServer) -> None:

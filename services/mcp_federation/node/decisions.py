@@ -12,9 +12,6 @@ from mcp_federation.node.tools import LocalTool
 RENEW_AFTER = 24 * 3600.0
 """Seconds after which a tool is registered anew at the latest; sooner where its approval ends soon."""
 
-QUARANTINE_RECHECK = 300.0
-"""Seconds after which a quarantined tool is asked about anew, should the ruling on it have been missed."""
-
 MAX_WHY = 500
 
 
@@ -33,9 +30,9 @@ class Decision:
 
     @property
     def why(self) -> str:
-        """What led to it in one line: the findings, or else what the policy says."""
+        """The findings in one line."""
         findings = (f"{finding.rule} at {finding.where}: {finding.why}" for finding in self.verdict.findings)
-        return "; ".join((*findings, *(() if self.verdict.findings else self.verdict.reasons)))[:MAX_WHY]
+        return "; ".join(findings)[:MAX_WHY]
 
 
 def decision(verdict: Verdict, now: float) -> Decision:
@@ -44,10 +41,7 @@ def decision(verdict: Verdict, now: float) -> Decision:
     Raises:
         InternalError: the approval in it is none.
     """
-    if verdict.approval is not None:
-        life = min(RENEW_AFTER, _life(verdict.approval) / 2)
-    else:
-        life = QUARANTINE_RECHECK if verdict.decision == "quarantined" else RENEW_AFTER
+    life = RENEW_AFTER if verdict.approval is None else min(RENEW_AFTER, _life(verdict.approval) / 2)
     return Decision(verdict, now, now + life)
 
 

@@ -1,0 +1,186 @@
+"""What leaves as statistics: only about enough executions, bounded, noisy, within the budget."""
+
+import math
+from random import Random
+from statistics import fmean, pvariance
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mcp_federation.contract.messages import Record, Statistics, decode, encode
+from mcp_federation.errors import InvalidRequest
+from mcp_federation.estimation import MAX_LATENCY_MS, estimate, total
+from mcp_federation.privacy import release
+from mcp_federation.privacy.noise import LaplaceNoise, _continuous, _discrete
+from mcp_federation.privacy.policy import Policy
+from mcp_federation.privacy.release import GROWTH, OUTCOME_SHARE, REACH, Gatherer
+from mcp_federation.settings import load_settings
+
+SILENT = Policy(k=20, epsilon=1.0, budget=20.0, window=100.0)
+
+
+class Spy:
+    """No noise; remembers what it was asked to hide, and at which loss."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[float, float, float]] = []
+
+    def count(self, value: int, sensitivity: int, epsilon: float) -> int:
+        self.asked.append((value, sensitivity, epsilon))
+        return value
+
+    def real(self, value: float, sensitivity: float, epsilon: float) -> float:
+        self.asked.append((value, sensitivity, epsilon))
+        return value
+
+
+def a_record(tool: str = "add", *, success: bool = True, latency_ms: float = 100.0) -> Record:
+    return Record(node="acme", tool=tool, success=success, latency_ms=latency_ms)
+
+
+def gathered(*records: Record, policy: Policy = SILENT) -> Gatherer:
+    gatherer = Gatherer(policy, Spy())
+    for record in records:
+        gatherer.add(record)
+    return gatherer
+
+
+def of_one_tool(record: Record) -> Record:
+    return a_record(success=record.success, latency_ms=record.latency_ms)
+
+
+outcomes = st.builds(a_record, st.sampled_from("ab"), success=st.booleans(), latency_ms=st.floats(0, 1e9))
+
+
+@given(st.lists(st.lists(outcomes, max_size=60), max_size=6), st.integers(2, 30))
+def test_no_release_is_about_fewer_than_k_and_no_execution_is_in_two(
+    rounds: list[list[Record]], k: int
+) -> None:
+    gatherer, released, added = Gatherer(Policy(k=k), Spy()), 0.0, 0
+    for now, records in enumerate(rounds):
+        for record in records:
+            gatherer.add(record)
+        added += len(records)
+        for statistics in gatherer.release(float(now)):
+            assert statistics.tally.count >= k
+            assert decode(encode(statistics), Statistics) == statistics
+            released += statistics.tally.count
+        assert released <= added
+
+
+@given(st.lists(outcomes.map(of_one_tool), min_size=20), outcomes.map(of_one_tool))
+def test_to_change_one_execution_changes_what_the_noise_hides_by_no_more_than_its_sensitivity(
+    records: list[Record], other: Record
+) -> None:
+    changed = [*records[1:], other]
+    spies = []
+    for these in (records, changed):
+        spies.append(Spy())
+        gatherer = Gatherer(SILENT, spies[-1])
+        for record in these:
+            gatherer.add(record)
+        [statistics] = gatherer.release(0.0)
+        assert statistics.tally.count == len(records)
+    for one, two in zip(spies[0].asked, spies[1].asked, strict=True):
+        assert one[1:] == two[1:]
+        assert abs(one[0] - two[0]) <= one[1] * (1 + 1e-9)
+
+
+def test_a_release_spends_what_the_policy_says_and_no_more() -> None:
+    spy = Spy()
+    gatherer = Gatherer(Policy(epsilon=0.5), spy)
+    for _ in range(20):
+        gatherer.add(a_record())
+    assert len(gatherer.release(0.0)) == 1
+    assert sum(epsilon for _, _, epsilon in spy.asked) == pytest.approx(0.5)
+
+
+def test_releases_of_one_window_wait_for_more_and_end_with_the_budget() -> None:
+    gatherer, sizes = gathered(policy=Policy(k=20, epsilon=1, budget=4, window=100.0)), []
+    for now in range(200):
+        for _ in range(5):
+            gatherer.add(a_record())
+        sizes += [(now, statistics.tally.count) for statistics in gatherer.release(float(now))]
+    within = [count for now, count in sizes if now < 100]
+    assert len(within) == 4
+    assert all(count >= 20 * GROWTH**position for position, count in enumerate(within))
+    assert sizes[4][0] == 100 + sizes[0][0]
+    assert sizes[4][1] > 200
+
+
+def test_what_is_released_without_noise_is_what_happened() -> None:
+    random = Random(5)
+    gatherer = gathered(policy=Policy(budget=1000))
+    released = []
+    for now in range(40):
+        for _ in range(200):
+            latency = random.lognormvariate(math.log(40), 0.5)
+            gatherer.add(a_record(success=random.random() < 0.75, latency_ms=latency))
+        released += gatherer.release(float(now))
+    found = estimate(total(statistics.tally for statistics in released[5:]))
+    assert found.success_probability == pytest.approx(0.75, abs=0.03)
+    assert found.p50_ms == pytest.approx(40, rel=0.1)
+
+
+def test_a_tool_far_from_what_is_expected_is_told_within_a_few_releases() -> None:
+    gatherer, told = gathered(policy=Policy(budget=1000, window=1.0)), 0.0
+    for now in range(8):
+        for _ in range(20):
+            gatherer.add(a_record(latency_ms=2.0))
+        [statistics] = gatherer.release(2.0 * now)
+        told = math.exp(statistics.tally.log_latency / statistics.tally.successes)
+    assert told == pytest.approx(2, rel=0.05)
+
+
+def test_of_too_many_tools_the_ones_used_longest_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release, "MAX_TOOLS", 2)
+    records = [a_record("a")] * 20 + [a_record("b")] * 20 + [a_record("a"), *[a_record("c")] * 20]
+    assert {statistics.tool for statistics in gathered(*records).release(0.0)} == {"a", "c"}
+
+
+def loss(measurement: Any, change: float) -> float:
+    """The privacy loss that OpenDP computes for such a change."""
+    return float(measurement.map(change))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0.05, 5), st.integers(1, 20))
+def test_opendp_agrees_about_what_the_noise_costs(epsilon: float, sensitivity: int) -> None:
+    assert loss(_discrete(sensitivity, epsilon), sensitivity) <= epsilon * (1 + 1e-6)
+    assert loss(_continuous(float(sensitivity), epsilon), float(sensitivity)) <= epsilon * (1 + 1e-6)
+
+
+def test_the_noise_has_the_spread_that_a_release_tells() -> None:
+    gatherer = Gatherer(Policy(budget=1e6, window=1.0), LaplaceNoise())
+    told, tally = [], None
+    for now in range(400):
+        for _ in range(40):
+            gatherer.add(a_record(success=False))
+        [statistics] = gatherer.release(2.0 * now)
+        tally = statistics.tally
+        told.append(tally.successes)
+    assert tally is not None
+    assert fmean(told) == pytest.approx(0, abs=0.6)
+    assert pvariance(told) == pytest.approx(tally.noise, rel=0.5)
+
+
+@pytest.mark.parametrize("wrong", [{"k": 1}, {"epsilon": 0}, {"epsilon": 2, "budget": 1}, {"window": 0}])
+def test_a_policy_that_hides_nothing_or_shares_nothing_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="budget"):
+        Policy(**wrong)  # type: ignore[arg-type]  # what a caller of the class might do
+
+
+def test_the_settings_state_the_policy() -> None:
+    stated = Policy.of(load_settings(sharing="records", privacy_k=5, privacy_epsilon=0.5))
+    assert (stated.sharing, stated.k, stated.epsilon) == ("records", 5, 0.5)
+    assert Policy.of(load_settings()) == Policy()
+    with pytest.raises(InvalidRequest, match="privacy"):
+        Policy.of(load_settings(privacy_epsilon=2, privacy_budget=1))
+
+
+def test_the_bounds_of_a_latency_are_what_the_documentation_says() -> None:
+    assert math.exp(REACH) == pytest.approx(20, abs=0.1)
+    assert 0 < OUTCOME_SHARE < 1
+    assert MAX_LATENCY_MS == 300_000
