@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PACKAGES := shared engine services
 
-.PHONY: run test check format bench docs clean
+.PHONY: run test stress check format bench docs clean
 
 run: $(VENV)/.installed ## start a mesh of three organisations on this machine
 	@exec $(BIN)/mcp-federation up --demo $(ARGS)
@@ -16,6 +16,9 @@ test: $(VENV)/.installed-dev ## all tests, on a real nats-server; the coverage g
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report --skip-covered --include='shared/*,engine/*' --fail-under=95 | tail -n 4
 	@$(BIN)/python -m coverage report --skip-covered --include='services/*' --fail-under=85 | tail -n 4
+
+stress: $(VENV)/.installed-dev ## a minute of load on a mesh whose nodes and servers are killed; ARGS='--seed 7'
+	$(BIN)/python -m tests.stress $(ARGS)
 
 check: $(VENV)/.installed-dev ## lint, format, types, import direction
 	$(BIN)/ruff check .

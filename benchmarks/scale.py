@@ -35,7 +35,7 @@ from benchmarks.scale_worker import CHANGE, HOP, WATCHED_NODE, WATCHED_TOOL
 from mcp_federation.bus.nats import NatsBus
 from mcp_federation.contract.digest import canonical_tool, tool_digest
 from mcp_federation.contract.messages import CatalogEntry, Tool, encode
-from mcp_federation.contract.subjects import CATALOG, CATALOG_STREAM, EXECUTE
+from mcp_federation.contract.subjects import CATALOG, CATALOG_STREAM, EXECUTE, RULING_STREAM
 from mcp_federation.logs import configure_logs
 from mcp_federation.trust.approvals import Approver
 
@@ -206,6 +206,7 @@ async def run(options: argparse.Namespace, folder: Path) -> None:
         url = await start_nats(group)
         async with await NatsBus.connect(url) as bus:
             await bus.ensure_stream(CATALOG_STREAM)
+            await bus.ensure_stream(RULING_STREAM)
             entries = list(catalog(approver, options.nodes, options.tools))
             seconds = await publish(bus, entries)
             where = url, str(approver.public), str(len(entries))

@@ -42,6 +42,7 @@ from mcp_federation.liveness import WhileAlive
 from mcp_federation.logs import get_logger
 from mcp_federation.trust.approvals import ApprovalVerifier
 from mcp_federation.trust.keys import TrustedKey
+from mcp_federation.trust.policy import Policy
 
 log = get_logger("client")
 
@@ -97,16 +98,21 @@ class FederationClient:
     @classmethod
     @asynccontextmanager
     async def connect(
-        cls, url: str, trusted_keys: Iterable[TrustedKey], *, home: str | None = None
+        cls,
+        url: str,
+        trusted_keys: Iterable[TrustedKey],
+        *,
+        home: str | None = None,
+        imports: Policy | None = None,
     ) -> AsyncIterator[Self]:
-        """A client on a connection of its own.
+        """A client on a connection of its own; `imports` is its import policy.
 
         Raises:
             BusUnavailable: no NATS server answers.
             DeadlineExceeded: the catalog does not answer.
         """
         async with await NatsBus.connect(url, name="mcp-federation-client") as bus:
-            catalog = CatalogReplica(bus, ApprovalVerifier(trusted_keys))
+            catalog = CatalogReplica(bus, ApprovalVerifier(trusted_keys), imports)
             try:
                 await catalog.start()
                 yield cls(bus, catalog, home=home)

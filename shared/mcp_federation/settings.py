@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     call_timeout: float = Field(30.0, gt=0, description="the deadline of an execution that names none")
     max_call_timeout: float = Field(300.0, gt=0, description="the longest deadline of an execution")
     max_in_flight: int = Field(256, ge=1, description="executions that a node runs at once")
+    max_concurrency: int = Field(64, ge=1, description="calls that one MCP server gets at once")
     sharing: Sharing = Field(
         "statistics", description="what others get of executions: statistics, records or nothing"
     )
@@ -54,8 +55,15 @@ class Settings(BaseSettings):
     privacy_budget: float = Field(20.0, gt=0, description="the privacy loss of all on one tool in 24 hours")
     metrics_days: float = Field(30.0, gt=0, description="how long the metrics stream keeps what it gets")
     approval_days: float = Field(30.0, gt=0, description="how long an approval holds")
+    policy: str = Field("standard", description="governance's policy: open, standard, strict or a TOML file")
+    import_policy: str | None = Field(
+        None, description="a policy of one's own over the catalog; unset takes what governance approved"
+    )
+    operators: Words = Field(
+        (), description="keys that may decide at governance (ed25519:… or a file), comma separated"
+    )
 
-    @field_validator("trusted_keys", "nodes", "toolboxes", mode="before")
+    @field_validator("trusted_keys", "nodes", "toolboxes", "operators", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value

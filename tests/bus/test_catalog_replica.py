@@ -13,7 +13,7 @@ from mcp_federation.bus.protocol import Bus
 from mcp_federation.catalog import replica as replica_module
 from mcp_federation.catalog.replica import CatalogReplica
 from mcp_federation.contract.messages import Presence, Withdrawal, encode
-from mcp_federation.contract.subjects import CATALOG, CATALOG_STREAM, PRESENCE
+from mcp_federation.contract.subjects import CATALOG, CATALOG_STREAM, PRESENCE, RULING_STREAM
 from mcp_federation.errors import DeadlineExceeded
 from mcp_federation.trust.approvals import ApprovalVerifier, Approver
 from tests.conftest import Connect
@@ -25,6 +25,7 @@ StartReplica = Callable[[Publisher], Awaitable[CatalogReplica]]
 @pytest.fixture
 async def publisher(bus: Bus) -> Publisher:
     await bus.ensure_stream(CATALOG_STREAM)
+    await bus.ensure_stream(RULING_STREAM)
     return Publisher(bus)
 
 

@@ -15,7 +15,14 @@ from mcp_federation.catalog.replica import CatalogReplica
 from mcp_federation.client import FederationClient, new_request_id
 from mcp_federation.contract.mcp import CallResult, decode_params
 from mcp_federation.contract.messages import Cancel, Message, Progress, Running, decode, encode
-from mcp_federation.contract.subjects import CANCEL, CATALOG_STREAM, EXECUTE, Header, instance_ping
+from mcp_federation.contract.subjects import (
+    CANCEL,
+    CATALOG_STREAM,
+    EXECUTE,
+    RULING_STREAM,
+    Header,
+    instance_ping,
+)
 from mcp_federation.errors import (
     DeadlineExceeded,
     InternalError,
@@ -66,6 +73,7 @@ class Mesh:
 async def mesh(connect: Connect) -> AsyncIterator[Mesh]:
     bus = await connect()
     await bus.ensure_stream(CATALOG_STREAM)
+    await bus.ensure_stream(RULING_STREAM)
     publishers = {node: Publisher(bus, node) for node in NODES}
     verifier = ApprovalVerifier([publisher.approver.public for publisher in publishers.values()])
     catalog = CatalogReplica(await connect(), verifier)

@@ -12,7 +12,7 @@ from mcp_federation.catalog.replica import CatalogReplica
 from mcp_federation.client import MAX_TRIES, FederationClient
 from mcp_federation.contract.mcp import CallResult
 from mcp_federation.contract.messages import encode
-from mcp_federation.contract.subjects import CATALOG_STREAM, EXECUTE, Header
+from mcp_federation.contract.subjects import CATALOG_STREAM, EXECUTE, RULING_STREAM, Header
 from mcp_federation.errors import (
     BusUnavailable,
     Cancelled,
@@ -78,6 +78,7 @@ class Mesh:
 async def mesh(connect: Connect) -> AsyncIterator[Mesh]:
     bus = await connect()
     await bus.ensure_stream(CATALOG_STREAM)
+    await bus.ensure_stream(RULING_STREAM)
     publishers = {node: Publisher(bus, node) for node in ("acme", "globex")}
     verifier = ApprovalVerifier([publisher.approver.public for publisher in publishers.values()])
     catalog = CatalogReplica(await connect(), verifier)

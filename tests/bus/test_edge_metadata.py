@@ -18,7 +18,7 @@ from mcp_federation.contract.messages import (
     decode,
     encode,
 )
-from mcp_federation.contract.subjects import CATALOG_STREAM, METRICS, METRICS_STREAM
+from mcp_federation.contract.subjects import CATALOG_STREAM, METRICS, METRICS_STREAM, RULING_STREAM
 from mcp_federation.edge import metadata
 from tests.conftest import Connect
 from tests.support.edge_mesh import HOME, BusNode, Edge, edge_settings, ensure_streams, running_edge
@@ -232,6 +232,7 @@ async def test_without_the_stream_an_upload_says_that_it_was_not_kept(
 ) -> None:
     monkeypatch.setattr(metadata, "READ_TIMEOUT", 0.01)
     await bus.ensure_stream(CATALOG_STREAM)
+    await bus.ensure_stream(RULING_STREAM)
     async with running_edge(bus, edge_settings(sharing="records")) as edge:
         answer = await edge.post("/metadata", [record()])
         assert (answer.status, answer.json["code"]) == (503, "bus_unavailable")

@@ -1,13 +1,13 @@
 """`POST /register`, against a home node that is real on the bus, on both buses."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 from msgspec import to_builtins
 
 from mcp_federation.bus.protocol import Bus, Delivery, Reply
-from mcp_federation.contract.messages import Finding, Submission, SubmissionAnswer, Tool, Verdict
+from mcp_federation.contract.messages import Decision, Finding, Submission, SubmissionAnswer, Tool, Verdict
 from mcp_federation.contract.subjects import SUBMIT
 from mcp_federation.edge import registration
 from mcp_federation.errors import Conflict, RegistrationRefused
@@ -58,6 +58,7 @@ async def test_the_documented_registration_gives_the_documented_answer(edge: Edg
         "status": "registered",
         "name": "custom_super_tool",
         "published": ["custom_super_tool"],
+        "quarantined": [],
         "findings": [to_builtins(NOTE)],
     }
 
@@ -127,20 +128,40 @@ async def test_a_refusal_carries_the_findings(edge: Edge, home: BusNode) -> None
     assert (await edge.get("/discover")).json == []
 
 
-async def test_an_answer_without_anything_published_is_a_refusal_too(edge: Edge, home: BusNode) -> None:
-    async def quarantine(submission: Submission) -> SubmissionAnswer:
+def decided(decision: Decision) -> Callable[[Submission], Awaitable[SubmissionAnswer]]:
+    async def answer(submission: Submission) -> SubmissionAnswer:
         verdict = Verdict(
             node=HOME,
             name=submission.name,
             digest="sha256:" + "0" * 64,
-            decision="quarantined",
+            decision=decision,
             findings=(FINDING,),
         )
         return SubmissionAnswer(verdicts=(verdict,))
 
-    home.on_submission = quarantine
+    return answer
+
+
+async def test_an_answer_without_anything_published_is_a_refusal_too(edge: Edge, home: BusNode) -> None:
+    home.on_submission = decided("rejected")
     answer = await edge.post("/register", DOCUMENTED)
     assert (answer.status, answer.json["findings"]) == (422, [to_builtins(FINDING)])
+
+
+async def test_what_waits_for_a_person_is_accepted_and_said_to_be_quarantined(
+    edge: Edge, home: BusNode
+) -> None:
+    home.on_submission = decided("quarantined")
+    answer = await edge.post("/register", DOCUMENTED)
+    assert answer.status == 202
+    assert answer.json == {
+        "status": "quarantined",
+        "name": "custom_super_tool",
+        "published": [],
+        "quarantined": ["custom_super_tool"],
+        "findings": [to_builtins(FINDING)],
+    }
+    assert (await edge.get("/discover")).json == []
 
 
 async def test_a_name_that_is_taken_is_a_conflict(edge: Edge, home: BusNode) -> None:

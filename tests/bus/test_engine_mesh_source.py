@@ -9,7 +9,13 @@ from mcp_federation.bus.nats import NatsBus
 from mcp_federation.bus.protocol import Delivery, Reply
 from mcp_federation.contract.mcp import CallResult, decode_params
 from mcp_federation.contract.messages import Performance, encode
-from mcp_federation.contract.subjects import CATALOG_STREAM, EXECUTE, PERFORMANCE, PERFORMANCE_STREAM
+from mcp_federation.contract.subjects import (
+    CATALOG_STREAM,
+    EXECUTE,
+    PERFORMANCE,
+    PERFORMANCE_STREAM,
+    RULING_STREAM,
+)
 from mcp_federation.engine.federated import FederatedRAGMCPEngine
 from mcp_federation.engine.mesh_source import NatsMesh
 from mcp_federation.errors import BusUnavailable, InvalidRequest
@@ -20,7 +26,7 @@ from tests.support.publishing import Publisher
 @pytest.fixture
 async def publisher(own_nats_server: NatsServer) -> AsyncIterator[Publisher]:
     async with await NatsBus.connect(own_nats_server.url) as bus:
-        for stream in (CATALOG_STREAM, PERFORMANCE_STREAM):
+        for stream in (CATALOG_STREAM, RULING_STREAM, PERFORMANCE_STREAM):
             await bus.ensure_stream(stream)
         publisher = Publisher(bus)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import stat
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from structlog.testing import capture_logs
 from mcp_federation.bus.memory import MemoryBus
 from mcp_federation.bus.protocol import Bus, Delivery, Stored
 from mcp_federation.contract.messages import (
+    AuditRecord,
     CatalogEntry,
     Message,
     Registration,
@@ -22,6 +24,7 @@ from mcp_federation.contract.messages import (
 from mcp_federation.contract.subjects import (
     AUDIT,
     AUDIT_STREAM,
+    CASE_STREAM,
     CATALOG_STREAM,
     REGISTER,
     SUBMISSION_STREAM,
@@ -29,10 +32,14 @@ from mcp_federation.contract.subjects import (
 )
 from mcp_federation.errors import BusUnavailable, InvalidRequest, NodeUnavailable
 from mcp_federation.governance.app import GovernanceWorker, run
+from mcp_federation.governance.checks.context import CatalogView
+from mcp_federation.governance.trail import Trail
 from mcp_federation.governance.worker import RegistrationDesk
 from mcp_federation.settings import load_settings
 from mcp_federation.trust.approvals import ApprovalVerifier, Approver
 from mcp_federation.trust.keys import load_or_create_key, read_trusted_keys
+from mcp_federation.trust.policy import PRESETS
+from mcp_federation.trust.seals import Sealer
 from tests.conftest import Connect
 from tests.support.nats_server import NatsServer, eventually
 from tests.support.registrations import CLEAN, a_registration, a_tool, rules, unjudgeable
@@ -73,7 +80,9 @@ async def audit(bus: Bus, expected: int) -> list[Verdict]:
     enough = asyncio.Event()
 
     async def collect(stored: Stored) -> None:
-        kept.append(decode(stored.payload, Verdict))
+        verdict = decode(stored.payload, AuditRecord).verdict
+        assert verdict is not None
+        kept.append(verdict)
         if len(kept) >= expected:
             enough.set()
 
@@ -93,10 +102,14 @@ async def test_an_approval_holds_with_the_key_in_the_public_file(
     assert (verdict.decision, verdict.findings) == ("approved", ())
     assert verdict.approval is not None
     entry = CatalogEntry(
-        node="acme", tool=registration.tool, digest=registration.digest, approval=verdict.approval
+        node="acme",
+        tool=registration.tool,
+        digest=registration.digest,
+        approval=verdict.approval,
+        assessment=verdict.assessment,
     )
     verifier = ApprovalVerifier(read_trusted_keys([str(tmp_path / "governance.pub")]))
-    assert verifier.verify(entry) > 0
+    assert verifier.verify(entry).expires > time.time()
 
 
 async def test_the_private_key_is_for_its_owner_only(govern: Govern, tmp_path: Path) -> None:
@@ -130,7 +143,7 @@ async def test_every_verdict_is_in_the_audit_trail_as_it_was_given(govern: Gover
     assert await audit(bus, 3) == given
     kept = await bus.last(AUDIT_STREAM, AUDIT.of("acme", "größe €"))
     assert kept is not None
-    assert decode(kept.payload, Verdict) == given[2]
+    assert decode(kept.payload, AuditRecord).verdict == given[2]
 
 
 async def test_a_node_registers_for_itself_only(govern: Govern, bus: Bus) -> None:
@@ -179,7 +192,13 @@ async def test_workers_share_the_work_and_the_key(govern: Govern, bus: Bus, tmp_
         registration = a_registration(a_tool(name=f"tool-{number}"))
         assert approval is not None
         verifier.verify(
-            CatalogEntry(node="acme", tool=registration.tool, digest=registration.digest, approval=approval)
+            CatalogEntry(
+                node="acme",
+                tool=registration.tool,
+                digest=registration.digest,
+                approval=approval,
+                assessment=verdicts[number].assessment,
+            )
         )
     assert len(await audit(bus, 40)) == 40
 
@@ -193,11 +212,16 @@ async def test_a_large_registration_is_judged_as_well(govern: Govern, bus: Bus) 
 
 async def test_a_verdict_that_cannot_be_kept_is_not_given_out(tmp_path: Path) -> None:
     async with MemoryBus() as bus:  # without the audit stream
-        desk = RegistrationDesk(bus, Approver(load_or_create_key(tmp_path / "key")))
+        await bus.ensure_stream(CASE_STREAM)
+        key = load_or_create_key(tmp_path / "key")
+        sealer = Sealer(key)
+        desk = RegistrationDesk(
+            bus, Approver(key), sealer, Trail(bus, sealer), PRESETS["standard"], CatalogView()
+        )
         await bus.respond(REGISTER.every(), desk.answer)
         with capture_logs() as logs, pytest.raises(BusUnavailable):
             raise_error_reply((await send(bus, a_registration())).payload)
-    assert [entry["event"] for entry in logs] == ["verdict_not_kept"]
+    assert [entry["event"] for entry in logs] == ["record_not_kept"]
 
 
 async def test_the_log_holds_no_character_that_a_terminal_would_obey(govern: Govern, bus: Bus) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mcp_federation.bus.nats import NatsBus
-from mcp_federation.contract.subjects import CATALOG, CATALOG_STREAM
+from mcp_federation.contract.subjects import CATALOG, CATALOG_STREAM, RULING_STREAM
 from mcp_federation.errors import BusUnavailable
 from mcp_federation.mesh.nats_server import MAX_PAYLOAD, NatsServer, nats_token, prepare_nats_server
 from mcp_federation.mesh.supervisor import ProcessGroup
@@ -34,6 +34,7 @@ async def test_a_killed_nats_server_is_back_with_all_it_kept_and_clients_come_ba
     async with running(tmp_path, server) as group, await NatsBus.connect(server.url, timeout=20) as bus:
         group.settle()
         await bus.ensure_stream(CATALOG_STREAM)
+        await bus.ensure_stream(RULING_STREAM)
         await bus.store(SUBJECT, b"kept")
         loop = asyncio.get_running_loop()
         killed = loop.time()
@@ -50,6 +51,7 @@ async def test_the_next_start_has_the_same_port_and_what_was_kept(tmp_path: Path
     first = prepare_nats_server(tmp_path, None, os.environ)
     async with running(tmp_path, first), await NatsBus.connect(first.url, timeout=20) as bus:
         await bus.ensure_stream(CATALOG_STREAM)
+        await bus.ensure_stream(RULING_STREAM)
         await bus.store(SUBJECT, b"kept")
     second = prepare_nats_server(tmp_path, None, os.environ)
     assert second.url == first.url

@@ -40,6 +40,7 @@ from mcp_federation.contract.subjects import (
     EXECUTE,
     METRICS_STREAM,
     PRESENCE,
+    RULING_STREAM,
     SUBMIT,
     Header,
     node_queue,
@@ -216,7 +217,7 @@ def check_documented(document: dict[str, Any], method: str, path: str, answer: A
 
 
 async def ensure_streams(bus: Bus) -> None:
-    for spec in (CATALOG_STREAM, METRICS_STREAM):
+    for spec in (CATALOG_STREAM, RULING_STREAM, METRICS_STREAM):
         await bus.ensure_stream(spec)
 
 

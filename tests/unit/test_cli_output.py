@@ -12,7 +12,7 @@ from mcp_federation.cli.call import readable, show_result
 from mcp_federation.cli.discover import DESCRIPTION_WIDTH, hear_nodes, matches, show_tools, state_of, summary
 from mcp_federation.client import FederationClient
 from mcp_federation.contract.mcp import CallResult
-from mcp_federation.contract.subjects import CATALOG_STREAM
+from mcp_federation.contract.subjects import CATALOG_STREAM, RULING_STREAM
 from tests.support.publishing import Publisher
 
 
@@ -79,6 +79,7 @@ def test_a_terminal_gets_structure_in_colour(terminal: Terminal) -> None:
 async def client(*names: str, **fields: Any) -> tuple[FederationClient, Publisher]:
     bus = MemoryBus(MemoryBroker())
     await bus.ensure_stream(CATALOG_STREAM)
+    await bus.ensure_stream(RULING_STREAM)
     publisher = Publisher(bus)
     for name in names:
         await publisher.publish(name, "Tells the time.\n\nIn any zone.", **fields)

@@ -8,7 +8,7 @@ import pytest
 from mcp_federation.bus.memory import MemoryBus
 from mcp_federation.bus.memory_broker import MemoryBroker
 from mcp_federation.contract.messages import RefusedTool, ServerState
-from mcp_federation.contract.subjects import CATALOG_STREAM
+from mcp_federation.contract.subjects import CATALOG_STREAM, RULING_STREAM
 from mcp_federation.errors import DeadlineExceeded
 from mcp_federation.mesh.readiness import RunningServer, wait_for_edge, wait_for_file, wait_for_nodes
 from tests.support.publishing import Publisher
@@ -18,6 +18,7 @@ from tests.support.publishing import Publisher
 async def publisher() -> AsyncIterator[Publisher]:
     async with MemoryBus(MemoryBroker()) as bus:
         await bus.ensure_stream(CATALOG_STREAM)
+        await bus.ensure_stream(RULING_STREAM)
         yield Publisher(bus)
 
 

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from mcp_federation.contract.messages import (
     MESSAGES,
+    AuditRecord,
     Blob,
     Cancel,
+    Case,
     CatalogEntry,
     CatalogMessage,
     ErrorReply,
@@ -25,6 +27,8 @@ from mcp_federation.contract.messages import (
     RecordBatch,
     RefusedTool,
     Registration,
+    ReviewCommand,
+    Ruling,
     Running,
     ServerState,
     Statistics,
@@ -53,6 +57,9 @@ TOOL = Tool(
 )
 FINDING = Finding(rule="text.hidden", severity="high", where="/description", why="hidden", remedy="remove it")
 VERDICT = Verdict(node="acme", name="a", digest=DIGEST, decision="rejected", findings=(FINDING,))
+RULING = Ruling(
+    node="acme", name="a", digest=DIGEST, decision="revoked", by="ann", at=1.5, revoked_before=1.5, seal="x"
+)
 
 EXAMPLES: tuple[Message, ...] = (
     Registration(
@@ -62,6 +69,19 @@ EXAMPLES: tuple[Message, ...] = (
     Verdict(node="acme", name="a", digest=DIGEST, decision="approved", approval="a.b.c"),
     CatalogEntry(node="acme", tool=TOOL, digest=DIGEST, approval="a.b.c", execute_subject="x", server="time"),
     Withdrawal(node="acme", name="a", reason="gone"),
+    RULING,
+    Case(
+        node="acme",
+        name="a",
+        verdict=VERDICT,
+        at=1.5,
+        approved=TOOL,
+        approved_digest=DIGEST,
+        pending=TOOL,
+        ruling=RULING,
+    ),
+    ReviewCommand(order="a.b.c"),
+    AuditRecord(node="acme", name="a", at=1.5, verdict=VERDICT, request_id="1", after=2, chain="00"),
     Presence(
         node="acme",
         instance="1",

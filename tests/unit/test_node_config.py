@@ -70,6 +70,13 @@ def test_a_file_of_vs_code_with_comments_and_trailing_commas(
     }
 
 
+@pytest.mark.parametrize("entry", [{"command": "run"}, {"url": "http://127.0.0.1/mcp"}])
+def test_a_server_may_bound_its_calls_at_once(file: Path, entry: dict[str, str]) -> None:
+    assert only(file, {**entry, "maxConcurrency": 2}).max_concurrency == 2
+    assert only(file, entry).max_concurrency is None
+    assert isinstance(only(file, {**entry, "maxConcurrency": 0}), BrokenSpec)
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [

@@ -15,7 +15,6 @@ from pydantic import TypeAdapter, ValidationError
 from mcp_federation.errors import (
     DeadlineExceeded,
     InvalidArguments,
-    ServerUnavailable,
     ToolFailed,
     ToolNotFound,
 )
@@ -86,8 +85,6 @@ def test_any_reason_can_be_published(text: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
-        (mcp_types.CONNECTION_CLOSED, ServerUnavailable),
-        (mcp_types.INVALID_REQUEST, ServerUnavailable),
         (mcp_types.REQUEST_TIMEOUT, DeadlineExceeded),
         (mcp_types.METHOD_NOT_FOUND, ToolNotFound),
         (mcp_types.INVALID_PARAMS, InvalidArguments),

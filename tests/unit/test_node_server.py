@@ -18,10 +18,12 @@ from mcp_federation.contract.messages import ServerState
 from mcp_federation.errors import (
     DeadlineExceeded,
     InvalidArguments,
+    Overloaded,
     ServerUnavailable,
     ToolFailed,
     ToolNotFound,
 )
+from mcp_federation.node import listing
 from mcp_federation.node import server as supervision
 from mcp_federation.node.config import BrokenSpec, HttpSpec, StdioSpec
 from mcp_federation.node.server import SupervisedServer
@@ -46,7 +48,7 @@ from tests.support.sdk_servers import HttpServer, Seen, sdk_server
 class Watched:
     """A supervised server, and every state that it went through."""
 
-    def __init__(self, spec: Any, **times: float) -> None:
+    def __init__(self, spec: Any, **times: Any) -> None:
         self.states: list[ServerState] = []
         self._read = 0
         self._changed = asyncio.Event()
@@ -94,7 +96,7 @@ async def run(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Run]:
     hurry(monkeypatch)
     started: list[Watched] = []
 
-    async def make(spec: Any, **times: float) -> Watched:
+    async def make(spec: Any, **times: Any) -> Watched:
         watched = Watched(spec, **times)
         started.append(watched)
         watched.server.start()
@@ -151,7 +153,7 @@ async def test_a_server_that_starts_lists_its_tools_and_answers(run: Run) -> Non
 async def test_a_server_that_does_not_start_says_why(
     run: Run, monkeypatch: pytest.MonkeyPatch, spec: Any, reason: str
 ) -> None:
-    monkeypatch.setattr(supervision, "MAX_PAGES", 20)
+    monkeypatch.setattr(listing, "MAX_PAGES", 20)
     with capture_logs() as logs:
         box = await run(spec)
     state = box.server.state
@@ -208,21 +210,31 @@ async def test_a_server_that_fails_is_started_again_with_growing_pauses(
     assert [state.state for state in box.states] == ["failed"] * len(box.states)
 
 
-async def test_a_server_that_crashes_fails_its_calls_and_works_again(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(supervision, "BACKOFF_FIRST", 0.5)
+async def test_a_server_that_crashes_fails_its_calls_and_works_for_the_next(run: Run) -> None:
     box = await run(plain())
     waiting = asyncio.create_task(box.call("wait"))
     with pytest.raises(ServerUnavailable, match="went away during the call"):
         await box.call("crash")
     with pytest.raises(ServerUnavailable):
         await waiting
+    assert (await box.call("echo", text="a")).text == "a"
     state = await box.until_state("failed")
     assert (state.reason, state.restarts) == ("it ended; its last words: the last words", 1)
+
+
+async def test_a_call_does_not_wait_out_the_pause_of_a_server_that_failed(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(supervision, "BACKOFF_MAX", 3600.0)
+    good = plain()
+    script = tmp_path / "server"
+    box = await run(StdioSpec(str(script), good.args))
+    monkeypatch.setattr(supervision, "BACKOFF_FIRST", 3600.0)
+    await box.until(lambda: box.server.state.restarts >= 2)
     with pytest.raises(ServerUnavailable, match="'box' failed, and is started anew"):
-        await box.call("echo", text="a")
-    await box.until_state("ready")
+        await box.call("echo", timeout=0.05, text="a")
+    monkeypatch.setattr(supervision, "BACKOFF_FIRST", 0.0)
+    script.symlink_to(good.command)
     assert (await box.call("echo", text="a")).text == "a"
 
 
@@ -314,7 +326,7 @@ async def test_a_tool_that_cannot_be_published_is_logged_once(run: Run) -> None:
 
 
 async def test_a_list_without_end_ends_the_server(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervision, "MAX_TOOLS", 3)
+    monkeypatch.setattr(listing, "MAX_TOOLS", 3)
     box = await run(plain())
     assert box.server.state.reason == "it lists more than 3 tools"
 
@@ -428,12 +440,25 @@ async def test_a_toolbox_that_exits_does_not_end_the_node(run: Run) -> None:
 async def test_calls_on_one_server_do_not_wait_for_each_other(run: Run) -> None:
     box = await run(plain())
     slow = asyncio.create_task(box.call("wait"))
-    texts = [str(number) for number in range(64)]
+    texts = [str(number) for number in range(60)]
     fast = await asyncio.gather(*(box.call("echo", text=text) for text in texts))
     assert [result.text for result in fast] == texts
     assert not slow.done()
     await box.call("release")
     assert (await slow).text == "wait"
+
+
+async def test_a_server_that_has_all_it_takes_at_once_refuses_more(run: Run) -> None:
+    spec = plain()
+    box = await run(StdioSpec(spec.command, spec.args, max_concurrency=1))
+    waits = asyncio.create_task(box.call("wait"))
+    await eventually(lambda: box.server._slots.in_use == 1)
+    with pytest.raises(Overloaded) as caught:
+        await box.call("echo", text="a")
+    assert caught.value.details["retry_after_ms"] > 0
+    waits.cancel()
+    await eventually(lambda: box.server._slots.in_use == 0)
+    assert (await box.call("echo", text="a")).text == "a"
 
 
 async def test_a_tool_gets_an_environment_without_our_secrets(

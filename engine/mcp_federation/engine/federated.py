@@ -25,6 +25,8 @@ from mcp_federation.errors import (
 )
 from mcp_federation.logs import get_logger
 from mcp_federation.trust.keys import read_trusted_keys
+from mcp_federation.trust.policy import Policy
+from mcp_federation.trust.policy_file import load_policy
 
 log = get_logger("engine")
 
@@ -209,6 +211,12 @@ class FederatedRAGMCPEngine(RAGMCPEngine):
         return list(partners.values())
 
 
+def _import_policy() -> Policy | None:
+    """The policy of the environment's MCP_FEDERATION_IMPORT_POLICY."""
+    source = os.environ.get("MCP_FEDERATION_IMPORT_POLICY")
+    return load_policy(source) if source else None
+
+
 def source_for(
     url: str,
     token: str | None,
@@ -226,6 +234,7 @@ def source_for(
         return NatsMesh(
             url,
             read_trusted_keys(trusted_keys),
+            imports=_import_policy(),
             discover_timeout=discover_timeout,
             execute_timeout=execute_timeout,
         )

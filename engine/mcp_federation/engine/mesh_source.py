@@ -25,6 +25,7 @@ from mcp_federation.errors import DeadlineExceeded, InvalidRequest
 from mcp_federation.logs import get_logger
 from mcp_federation.trust.approvals import ApprovalVerifier
 from mcp_federation.trust.keys import TrustedKey
+from mcp_federation.trust.policy import Policy
 
 log = get_logger("engine")
 
@@ -34,6 +35,8 @@ PERFORMANCE_TIMEOUT = 1.0
 
 class NatsMesh:
     """The tools of a mesh, by their federated names; those whose approval a trusted key signed.
+
+    `imports` is an import policy of one's own over them.
 
     `load` reads the catalog once over a connection that it closes again; `start` follows it live.
 
@@ -46,6 +49,7 @@ class NatsMesh:
         url: str,
         trusted_keys: Sequence[TrustedKey],
         *,
+        imports: Policy | None = None,
         discover_timeout: float = partner.DISCOVER_TIMEOUT,
         execute_timeout: float = partner.EXECUTE_TIMEOUT,
     ) -> None:
@@ -57,6 +61,7 @@ class NatsMesh:
             raise InvalidRequest("a mesh needs the governance keys to trust: MCP_FEDERATION_TRUSTED_KEYS")
         self._url = url
         self._verifier = ApprovalVerifier(trusted_keys)
+        self._imports = imports
         self._discover_timeout = discover_timeout
         self._execute_timeout = execute_timeout
         self._known: dict[str, tuple[CatalogTool, MCPToolSpec]] = {}
@@ -131,7 +136,7 @@ class NatsMesh:
             on_change()
 
         measured = await bus.follow(PERFORMANCE_STREAM, on_performance)
-        catalog = CatalogReplica(bus, self._verifier)
+        catalog = CatalogReplica(bus, self._verifier, self._imports)
         stack.push_async_callback(catalog.stop)
         await catalog.start(self._discover_timeout)
         try:

@@ -14,6 +14,7 @@ from mcp_federation.mesh.state import RunningMesh, StateDir
 from mcp_federation.process import run_process
 from mcp_federation.settings import Settings, load_settings
 from mcp_federation.trust.keys import read_trusted_keys
+from mcp_federation.trust.policy_file import load_policy
 
 INTERRUPTED: Final = 130
 """The exit code of a shell command that Ctrl-C ended."""
@@ -53,7 +54,8 @@ def run_client(work: Work, **overrides: Any) -> int:
 async def _work(settings: Settings, work: Work) -> None:
     mesh = find_mesh(settings)
     keys = read_trusted_keys(mesh.trusted_keys)
-    async with FederationClient.connect(mesh.nats_url, keys, home=mesh.home) as client:
+    imports = load_policy(settings.import_policy) if settings.import_policy else None
+    async with FederationClient.connect(mesh.nats_url, keys, home=mesh.home, imports=imports) as client:
         await work(client)
 
 

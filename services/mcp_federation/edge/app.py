@@ -28,6 +28,7 @@ from mcp_federation.process import connected
 from mcp_federation.settings import Settings
 from mcp_federation.trust.approvals import ApprovalVerifier
 from mcp_federation.trust.keys import TrustedKey, read_trusted_keys
+from mcp_federation.trust.policy_file import load_policy
 from mcp_federation.version import VERSION
 
 log = get_logger("edge")
@@ -117,11 +118,12 @@ async def run(
     """Serve the REST API until `stop`; `on_ready` is given its URL once it takes requests.
 
     Raises:
-        InvalidRequest: no governance key is trusted, or the address is not to be had.
+        InvalidRequest: no key is trusted, the import policy is none, or the address is not to be had.
         Conflict: the port is taken.
         BusUnavailable: no NATS server answers.
     """
     keys = _trusted_keys(settings)
+    imports = load_policy(settings.import_policy) if settings.import_policy else None
     with await listening_socket(settings.host, settings.port) as sock:
         url = url_of(sock)
 
@@ -131,7 +133,7 @@ async def run(
                 on_ready(url)
 
         async with connected(settings, "edge", stop) as bus:
-            catalog = CatalogReplica(bus, ApprovalVerifier(keys))
+            catalog = CatalogReplica(bus, ApprovalVerifier(keys), imports)
             metadata = MetadataLog(bus, settings.node, Policy.of(settings))
             replayed = asyncio.Event()
             client = FederationClient(bus, catalog, home=settings.node, on_outcome=metadata.observe)

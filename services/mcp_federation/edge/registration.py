@@ -45,10 +45,11 @@ REGISTER = Operation(
     summary="Register a tool or an MCP server",
     description=(
         "The home node submits it to governance, and publishes what is approved; then `/discover` shows it. "
-        "With `server`, all tools of that MCP server are registered."
+        "With `server`, all tools of that MCP server are registered. 202: nothing is published yet; a person "
+        "decides on what is quarantined, and what is approved then is published by itself."
     ),
     body=RegisterRequest,
-    answers={201: RegisterResponse},
+    answers={201: RegisterResponse, 202: RegisterResponse},
     errors=(
         Conflict,
         RegistrationRefused,
@@ -76,15 +77,21 @@ class Register:
         wanted = await self._reader.read(request, register_decoder)
         answer = await self._submit(_submission(wanted))
         findings = tuple(finding for verdict in answer.verdicts for finding in verdict.findings)
-        if not answer.published and any(verdict.decision != "approved" for verdict in answer.verdicts):
+        pending = tuple(verdict.name for verdict in answer.verdicts if verdict.decision == "quarantined")
+        refused = any(verdict.decision == "rejected" for verdict in answer.verdicts)
+        if refused and not answer.published and not pending:
             raise RegistrationRefused(
                 "governance did not approve it", {"findings": msgspec.to_builtins(findings)}
             )
         await self._shown(answer)
         response = RegisterResponse(
-            status="registered", name=wanted.name, published=answer.published, findings=findings
+            status="registered" if answer.published or not pending else "quarantined",
+            name=wanted.name,
+            published=answer.published,
+            quarantined=pending,
+            findings=findings,
         )
-        return json_response(response, 201)
+        return json_response(response, 201 if response.status == "registered" else 202)
 
     async def _submit(self, submission: Submission) -> SubmissionAnswer:
         try:

@@ -115,11 +115,12 @@ class RegisterRequest(Struct, frozen=True, kw_only=True):
 
 
 class RegisterResponse(Struct, frozen=True, kw_only=True):
-    """What governance approved: the local names now published, and its findings, none of which bars."""
+    """What became of a registration: the local names now published, those that wait for a person, and why."""
 
-    status: Literal["registered"]
+    status: Literal["registered", "quarantined"]
     name: str
     published: tuple[str, ...]
+    quarantined: tuple[str, ...]
     findings: tuple[Finding, ...]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 from secrets import token_hex
@@ -9,41 +10,50 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mcp_federation.bus.protocol import Bus, Subscription
-from mcp_federation.contract.subjects import (
-    AUDIT_STREAM,
-    CATALOG_STREAM,
-    GOVERNANCE_QUEUE,
-    REGISTER,
-    SUBMISSION_STREAM,
-)
+from mcp_federation.bus.protocol import Bus
+from mcp_federation.contract.subjects import GOVERNANCE_QUEUE, GOVERNANCE_STREAMS, REGISTER, REVIEW
 from mcp_federation.errors import FederationError, InvalidRequest
+from mcp_federation.governance.published import PublishedTools
+from mcp_federation.governance.review import ReviewDesk
+from mcp_federation.governance.trail import Trail
+from mcp_federation.governance.verdict import known_rules
 from mcp_federation.governance.worker import RegistrationDesk
 from mcp_federation.logs import get_logger
 from mcp_federation.process import connected
 from mcp_federation.settings import Settings
-from mcp_federation.trust.approvals import Approver
-from mcp_federation.trust.keys import TrustedKey, load_or_create_key
+from mcp_federation.trust.approvals import ApprovalVerifier, Approver
+from mcp_federation.trust.keys import TrustedKey, load_or_create_key, read_trusted_keys
+from mcp_federation.trust.orders import OrderVerifier
+from mcp_federation.trust.policy import PRESETS, Policy
+from mcp_federation.trust.policy_file import load_policy
+from mcp_federation.trust.seals import Sealer
 
 log = get_logger("governance")
 
 KEY_FILE: Final = "governance.key"
 PUBLIC_KEY_FILE: Final = "governance.pub"
 
+REPLAY_TIMEOUT: Final = 30.0
+MAX_WAITING: Final = 4096
+"""Registrations that wait for their turn; what is beyond is told to come again."""
+
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Work until `stop` is set.
 
     Raises:
-        InvalidRequest: the key files are not usable.
+        InvalidRequest: the key files, or the policy, are not usable.
         BusUnavailable: NATS does not answer, or the streams cannot be made.
     """
+    policy = load_policy(settings.policy, known_rules())
     async with connected(settings, "governance", stop) as bus:
         worker = GovernanceWorker(
             bus,
             settings.state_dir,
             valid_for=timedelta(days=settings.approval_days),
             also_public_at=settings.public_key,
+            policy=policy,
+            operators=read_trusted_keys(settings.operators),
         )
         await worker.start()
         try:
@@ -56,7 +66,8 @@ class GovernanceWorker:
     """One of any number of workers that judge registrations; they share a key through `state_dir`.
 
     Its public key is written to `state_dir` as `governance.pub`, one line, for others to trust, and to
-    `also_public_at`.
+    `also_public_at`. Whoever has one of the `operators` keys, or the governance key itself, may decide on
+    what is quarantined, and revoke.
     """
 
     def __init__(
@@ -66,12 +77,16 @@ class GovernanceWorker:
         *,
         valid_for: timedelta = timedelta(days=30),
         also_public_at: Path | None = None,
+        policy: Policy = PRESETS["standard"],
+        operators: Iterable[TrustedKey] = (),
     ) -> None:
         self._bus = bus
         self._key_file = state_dir / KEY_FILE
         self._public_files = [state_dir / PUBLIC_KEY_FILE, *([also_public_at] if also_public_at else [])]
         self._valid_for = valid_for
-        self._subscription: Subscription | None = None
+        self._policy = policy
+        self._operators = tuple(operators)
+        self._parts = AsyncExitStack()
 
     async def start(self) -> TrustedKey:
         """Have key and streams, and answer registrations from now on; the key that approvals are signed with.
@@ -80,27 +95,48 @@ class GovernanceWorker:
             InvalidRequest: the key files are not usable.
             BusUnavailable: a stream cannot be made.
         """
-        approver = Approver(await asyncio.to_thread(_load_key, self._key_file), self._valid_for)
-        for stream in (CATALOG_STREAM, SUBMISSION_STREAM, AUDIT_STREAM):
+        key = await asyncio.to_thread(_load_key, self._key_file)
+        sealer = Sealer(key)
+        for stream in GOVERNANCE_STREAMS:
             await self._bus.ensure_stream(stream)
-        desk = RegistrationDesk(self._bus, approver)
-        self._subscription = await self._bus.respond(REGISTER.every(), desk.answer, queue=GOVERNANCE_QUEUE)
         try:
-            await self._bus.flush()
+            await self._open(key, sealer)
             # Last, so that who waits for the file then finds registrations answered.
-            await asyncio.to_thread(_write_public, self._public_files, approver.public)
+            await asyncio.to_thread(_write_public, self._public_files, sealer.public)
         except FederationError:
             await self.stop()
             raise
-        log.info("governance_started", message="registrations are judged", key_id=approver.public.key_id)
-        return approver.public
+        log.info(
+            "governance_started",
+            message="registrations are judged",
+            key_id=sealer.public.key_id,
+            policy=self._policy.name,
+            operators=len(self._operators),
+        )
+        return sealer.public
 
     async def stop(self) -> None:
         """Take no more registrations, and answer those that were taken."""
-        if self._subscription is not None:
-            subscription, self._subscription = self._subscription, None
-            await subscription.close()
-            log.info("governance_stopped")
+        parts, self._parts = self._parts, AsyncExitStack()
+        await parts.aclose()
+
+    async def _open(self, key: Ed25519PrivateKey, sealer: Sealer) -> None:
+        published = PublishedTools(self._bus, ApprovalVerifier([sealer.public]))
+        self._parts.push_async_callback(published.stop)
+        await published.start(REPLAY_TIMEOUT)
+        trail = Trail(self._bus, sealer)
+        self._parts.push_async_callback(trail.stop)
+        await trail.start()
+        approver = Approver(key, self._valid_for)
+        registrations = RegistrationDesk(self._bus, approver, sealer, trail, self._policy, published.view)
+        operators = OrderVerifier((sealer.public, *self._operators))
+        review = ReviewDesk(self._bus, sealer, trail, operators)
+        for template, desk in ((REGISTER, registrations), (REVIEW, review)):
+            subscription = await self._bus.respond(
+                template.every(), desk.answer, queue=GOVERNANCE_QUEUE, limit=MAX_WAITING
+            )
+            self._parts.push_async_callback(subscription.close)
+        await self._bus.flush()
 
 
 def _load_key(path: Path) -> Ed25519PrivateKey:

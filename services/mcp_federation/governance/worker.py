@@ -1,48 +1,65 @@
-"""Answers registrations with verdicts: checked, signed where approved, kept before they are given out."""
+"""Answers registrations with verdicts: checked, signed where they approve, kept before they are given out."""
 
 import asyncio
+import time
+from collections import defaultdict
 from typing import Final
 
 import msgspec
 
 from mcp_federation.bus.protocol import Bus, Delivery, Reply
-from mcp_federation.contract.messages import Registration, Verdict, decode, encode
+from mcp_federation.contract.messages import Case, Registration, Verdict, decode, encode
 from mcp_federation.contract.names import check_local_name
-from mcp_federation.contract.subjects import AUDIT, REGISTER
-from mcp_federation.errors import BusUnavailable, FederationError, InvalidRequest
+from mcp_federation.contract.subjects import REGISTER, Header
+from mcp_federation.errors import BusUnavailable, Conflict, InvalidRequest
+from mcp_federation.governance.casebook import Casebook, Page, case_after
+from mcp_federation.governance.checks.context import CatalogView
 from mcp_federation.governance.checks.quoting import quote
+from mcp_federation.governance.trail import Trail
 from mcp_federation.governance.verdict import judge
 from mcp_federation.logs import get_logger
 from mcp_federation.trust.approvals import Approver
+from mcp_federation.trust.policy import Policy
+from mcp_federation.trust.seals import Sealer
 
 log = get_logger("governance")
 
 INLINE_BYTES: Final = 16 * 1024
 """Registrations up to this size are judged in about a millisecond, sooner than a thread would start."""
 
+TRIES: Final = 5
+"""How often a registration is judged anew because another worker answered one of the same tool."""
+
+AT_ONCE: Final = 4
+"""Registrations of one node that are judged at a time: a node with thousands does not delay the others."""
+
+MAX_REQUEST_ID: Final = 64
+
 
 class RegistrationDesk:
     """The responder of the registration subjects."""
 
-    def __init__(self, bus: Bus, approver: Approver) -> None:
-        self._bus = bus
+    def __init__(
+        self, bus: Bus, approver: Approver, sealer: Sealer, trail: Trail, policy: Policy, catalog: CatalogView
+    ) -> None:
         self._approver = approver
+        self._casebook = Casebook(bus, sealer)
+        self._trail = trail
+        self._policy = policy
+        self._catalog = catalog
+        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
 
     async def answer(self, delivery: Delivery) -> Reply:
         """The verdict on the registration that the delivery carries.
 
         Raises:
             InvalidRequest: it is no registration, or not one of the node on whose subject it came.
-            BusUnavailable: the audit stream did not keep the verdict.
+            BusUnavailable: the verdict could not be kept.
         """
         registration = _registration(delivery)
-        if len(delivery.payload) <= INLINE_BYTES:
-            verdict = judge(registration)
-        else:
-            verdict = await asyncio.to_thread(judge, registration)
-        verdict = self._signed(verdict)
-        payload = encode(verdict)
-        await self._keep(verdict, payload)
+        request_id = delivery.headers.get(Header.REQUEST_ID, "")[:MAX_REQUEST_ID]
+        async with self._turns[registration.node]:
+            verdict = await self._decide(registration, request_id, large=len(delivery.payload) > INLINE_BYTES)
         log.info(
             "verdict_given",
             message=f"{quote(verdict.name)}@{verdict.node} is {verdict.decision}",
@@ -52,26 +69,48 @@ class RegistrationDesk:
             decision=verdict.decision,
             rules=sorted({finding.rule for finding in verdict.findings}),
         )
-        return Reply(payload)
+        return Reply(encode(verdict))
 
-    def _signed(self, verdict: Verdict) -> Verdict:
+    async def _decide(self, registration: Registration, request_id: str, *, large: bool) -> Verdict:
+        node, name = registration.node, registration.tool.name
+        for _ in range(TRIES):
+            page = await self._casebook.read(node, name)
+            if (case := page.case) and request_id and _answers(case, registration, request_id):
+                # Asked again: the worker that answered died, or its answer was lost.
+                if not await self._trail.has(node, name, request_id):
+                    await self._trail.note_verdict(case.verdict, request_id)
+                return case.verdict
+            verdict = await self._judge(registration, page, large)
+            at = time.time()
+            case = case_after(registration, verdict, page.case, at=at, request_id=request_id)
+            try:
+                await self._casebook.write(case, page)
+            except Conflict:
+                continue
+            await self._trail.note_verdict(verdict, request_id)
+            return verdict
+        raise BusUnavailable("the tool is being registered by many at once; register again later")
+
+    async def _judge(self, registration: Registration, page: Page, large: bool) -> Verdict:
+        def work() -> Verdict:
+            return judge(registration, self._catalog, policy=self._policy, past=page.past)
+
+        verdict = await asyncio.to_thread(work) if large else work()
         if verdict.decision != "approved":
             return verdict
-        approval = self._approver.approve(verdict.node, verdict.name, verdict.digest)
+        ruling = page.case.ruling if page.case else None
+        approval = self._approver.approve(
+            verdict.node,
+            verdict.name,
+            verdict.digest,
+            bytes(verdict.assessment or b""),
+            after=ruling.revoked_before if ruling else 0.0,
+        )
         return msgspec.structs.replace(verdict, approval=approval)
 
-    async def _keep(self, verdict: Verdict, payload: bytes) -> None:
-        try:
-            await self._bus.store(AUDIT.of(verdict.node, verdict.name), payload)
-        except FederationError as error:
-            log.error(
-                "verdict_not_kept",
-                message="no verdict is given out that the audit trail does not have",
-                node=verdict.node,
-                tool=quote(verdict.name),
-                reason=error.message,
-            )
-            raise BusUnavailable("the verdict could not be recorded; register again later") from error
+
+def _answers(case: Case, registration: Registration, request_id: str) -> bool:
+    return (case.request_id, case.verdict.digest) == (request_id, registration.digest)
 
 
 def _registration(delivery: Delivery) -> Registration:

@@ -114,6 +114,7 @@ class Node:
             on_change=self._on_server,
             start_timeout=self._settings.start_timeout,
             poll_interval=self._settings.poll_interval,
+            max_concurrency=self._settings.max_concurrency,
         )
 
     def _on_server(self, server: SupervisedServer) -> None:

@@ -2,7 +2,8 @@
 
 VS Code's key `servers`, comments and trailing commas are understood, and so are `${VAR}`,
 `${VAR:-default}`, `${env:VAR}`, `${userHome}`, `${workspaceFolder}`, `${workspaceFolderBasename}` and
-`${pathSeparator}` in its values. An entry that makes no sense costs only itself.
+`${pathSeparator}` in its values. A key of our own, `maxConcurrency`, says how many calls the server takes at
+once. An entry that makes no sense costs only itself.
 """
 
 import json
@@ -31,6 +32,7 @@ class StdioSpec:
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str | None = None
+    max_concurrency: int | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class HttpSpec:
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     transport: Literal["http", "sse"] = "http"
+    max_concurrency: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,9 @@ class _Entry(Struct):
     headers: dict[str, str] = msgspec.field(default_factory=dict)
     type: str | None = None
     disabled: bool = False
+    max_concurrency: Annotated[int, Meta(ge=1, le=10_000)] | None = msgspec.field(
+        default=None, name="maxConcurrency"
+    )
 
 
 def load_config(path: Path) -> dict[str, Spec]:
@@ -125,14 +131,15 @@ def _expanded(entry: _Entry, variables: Mapping[str, str]) -> Spec:
     if entry.command is not None:
         env = {name: expand(_text(value)) for name, value in entry.env.items() if value is not None}
         cwd = expand(entry.cwd) if entry.cwd else None
-        return StdioSpec(expand(entry.command), tuple(expand(_text(arg)) for arg in entry.args), env, cwd)
+        args = tuple(expand(_text(arg)) for arg in entry.args)
+        return StdioSpec(expand(entry.command), args, env, cwd, entry.max_concurrency)
     if url is None:
         return BrokenSpec('the configuration is wrong: it needs a "command" or a "url"')
     url = expand(url)
     if not url.startswith(("http://", "https://")):
         return BrokenSpec("the configuration is wrong: the url must begin with http:// or https://")
     headers = {name: expand(value) for name, value in entry.headers.items()}
-    return HttpSpec(url, headers, "sse" if entry.type == "sse" else "http")
+    return HttpSpec(url, headers, "sse" if entry.type == "sse" else "http", entry.max_concurrency)
 
 
 def _text(value: str | float | bool) -> str:

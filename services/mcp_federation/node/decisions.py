@@ -12,6 +12,9 @@ from mcp_federation.node.tools import LocalTool
 RENEW_AFTER = 24 * 3600.0
 """Seconds after which a tool is registered anew at the latest; sooner where its approval ends soon."""
 
+QUARANTINE_RECHECK = 300.0
+"""Seconds after which a quarantined tool is asked about anew, should the ruling on it have been missed."""
+
 MAX_WHY = 500
 
 
@@ -30,9 +33,9 @@ class Decision:
 
     @property
     def why(self) -> str:
-        """The findings in one line."""
+        """What led to it in one line: the findings, or else what the policy says."""
         findings = (f"{finding.rule} at {finding.where}: {finding.why}" for finding in self.verdict.findings)
-        return "; ".join(findings)[:MAX_WHY]
+        return "; ".join((*findings, *(() if self.verdict.findings else self.verdict.reasons)))[:MAX_WHY]
 
 
 def decision(verdict: Verdict, now: float) -> Decision:
@@ -41,7 +44,10 @@ def decision(verdict: Verdict, now: float) -> Decision:
     Raises:
         InternalError: the approval in it is none.
     """
-    life = RENEW_AFTER if verdict.approval is None else min(RENEW_AFTER, _life(verdict.approval) / 2)
+    if verdict.approval is not None:
+        life = min(RENEW_AFTER, _life(verdict.approval) / 2)
+    else:
+        life = QUARANTINE_RECHECK if verdict.decision == "quarantined" else RENEW_AFTER
     return Decision(verdict, now, now + life)
 
 

@@ -11,7 +11,6 @@ from mcp_federation.errors import (
     DeadlineExceeded,
     FederationError,
     InvalidArguments,
-    ServerUnavailable,
     ToolFailed,
     ToolNotFound,
 )
@@ -60,11 +59,6 @@ def _of(error: BaseException) -> str:
 
 def call_error(error: MCPError, server: str, tool: str) -> FederationError:
     """What a caller is told of an MCP error that answered a call."""
-    if error.code == mcp_types.CONNECTION_CLOSED:
-        return ServerUnavailable(f"the MCP server {server!r} went away during the call")
-    if error.code == mcp_types.INVALID_REQUEST:
-        # Our requests are valid: so says the SDK where the server no longer knows our session.
-        return ServerUnavailable(f"the MCP server {server!r} no longer takes calls on this connection")
     if error.code == mcp_types.REQUEST_TIMEOUT:
         return DeadlineExceeded("the MCP server did not answer in time")
     if error.code == mcp_types.METHOD_NOT_FOUND:

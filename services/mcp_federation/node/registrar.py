@@ -2,30 +2,40 @@
 
 Each server says which tools it has; one task works off the difference to what the catalog shows. A
 changed tool is withdrawn before its new text goes to governance, since its approval covers the old text
-only. What cannot be asked or stored now is tried again.
+only. What cannot be asked or stored now is tried again. A tool that a person rules on is asked about anew.
 """
 
 import asyncio
 from collections.abc import Iterable
+from secrets import token_hex
 
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
 from mcp_federation.bus.handling import stop_task
-from mcp_federation.bus.protocol import Bus, Delivery, Stored
+from mcp_federation.bus.protocol import Bus, Delivery, Follower, Stored
 from mcp_federation.catalog.state import DigestSet
 from mcp_federation.contract.messages import (
     CatalogEntry,
     CatalogMessage,
     RefusedTool,
     Registration,
+    Ruling,
     Verdict,
     Withdrawal,
     decode,
     encode,
     raise_error_reply,
 )
-from mcp_federation.contract.subjects import CATALOG, CATALOG_STREAM, EXECUTE, REGISTER, Header
+from mcp_federation.contract.subjects import (
+    CATALOG,
+    CATALOG_STREAM,
+    EXECUTE,
+    REGISTER,
+    RULING,
+    RULING_STREAM,
+    Header,
+)
 from mcp_federation.errors import (
     DeadlineExceeded,
     FederationError,
@@ -35,6 +45,7 @@ from mcp_federation.errors import (
 )
 from mcp_federation.logs import get_logger
 from mcp_federation.node.decisions import RENEW_AFTER, Decision, decision, refusal
+from mcp_federation.node.progress import RegistrationProgress
 from mcp_federation.node.tools import LocalTool
 
 log = get_logger("node")
@@ -66,6 +77,8 @@ class Registrar:
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._rulings: Follower | None = None
+        self._ruled: dict[str, str] = {}
 
     async def start(self) -> None:
         """Learn what this node published before, then work in a task of its own."""
@@ -74,10 +87,15 @@ class Registrar:
             await follower.caught_up(CATALOG_TIMEOUT)
         finally:
             await follower.close()
+        self._rulings = await self._bus.follow(
+            RULING_STREAM, self._on_ruling, subject=RULING.every(self._node)
+        )
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
         """Stop; what is published stays so."""
+        if self._rulings is not None:
+            await self._rulings.close()
         await stop_task(self._task)
 
     def set_tools(self, server: str, tools: Iterable[LocalTool]) -> None:
@@ -144,14 +162,18 @@ class Registrar:
             source_repo=tool.source_repo,
             server_url=tool.server_url,
         )
-        reply = await self._request(encode(registration))
-        if Header.ERROR_CODE in reply.headers:
-            raise_error_reply(reply.payload)
-        verdict = decode(reply.payload, Verdict)
-        if (verdict.name, verdict.digest) != (tool.tool.name, tool.digest):
-            raise InvalidRequest("the verdict is of another tool")
-        self._decide(verdict)
-        return verdict
+        name = tool.tool.name
+        while True:
+            ruled = self._ruled.get(name)
+            reply = await self._request(encode(registration), token_hex(16))
+            if Header.ERROR_CODE in reply.headers:
+                raise_error_reply(reply.payload)
+            verdict = decode(reply.payload, Verdict)
+            if (verdict.name, verdict.digest) != (name, tool.digest):
+                raise InvalidRequest("the verdict is of another tool")
+            if self._ruled.get(name) == ruled:  # else a person ruled after this was decided, perhaps
+                self._decide(verdict)
+                return verdict
 
     @retry(
         retry=retry_if_exception_type((NodeUnavailable, DeadlineExceeded)),
@@ -159,9 +181,22 @@ class Registrar:
         wait=wait_random_exponential(multiplier=0.2, max=1),
         reraise=True,
     )
-    async def _request(self, registration: bytes) -> Delivery:
-        """Ask, and ask again where a worker died over it: judging twice gives the same verdict."""
-        return await self._bus.request(REGISTER.of(self._node), registration, timeout=REGISTER_TIMEOUT)
+    async def _request(self, registration: bytes, request_id: str) -> Delivery:
+        """Ask, and ask again where a worker died over it: by the id, the verdict is given once."""
+        return await self._bus.request(
+            REGISTER.of(self._node),
+            registration,
+            timeout=REGISTER_TIMEOUT,
+            headers={Header.REQUEST_ID: request_id},
+        )
+
+    async def _on_ruling(self, stored: Stored) -> None:
+        """Ask anew about a tool that a person ruled on; governance itself says what it was."""
+        ruling = decode(stored.payload, Ruling)
+        if self._ruled.get(ruling.name) != ruling.id:
+            self._ruled[ruling.name] = ruling.id
+            self._decided.pop(ruling.name, None)
+            self._wake.set()
 
     def _decide(self, verdict: Verdict) -> None:
         self._decided[verdict.name] = decision(verdict, asyncio.get_running_loop().time())
@@ -218,6 +253,8 @@ class Registrar:
     async def _reconcile(self) -> bool:
         """One pass over the difference; False where something could not be done yet."""
         gate = asyncio.Semaphore(AT_ONCE)
+        names = sorted(name for name in {*self._tools, *self.published} if self._is_due(name))
+        progress = RegistrationProgress(len(names))
         problems: list[str] = []
 
         async def attempt(name: str) -> None:
@@ -230,9 +267,9 @@ class Registrar:
                     # One tool must not keep the others from being published.
                     log.exception("registration_failed", tool=name)
                     problems.append(type(error).__name__)
+                progress.step()
 
-        names = [name for name in {*self._tools, *self.published} if self._is_due(name)]
-        await asyncio.gather(*(attempt(name) for name in sorted(names)))
+        await asyncio.gather(*map(attempt, names))
         if problems and problems[0] != self._problem:
             log.warn("registrations_delayed", tools=len(problems), reason=problems[0])
         self._problem = problems[0] if problems else ""
@@ -291,6 +328,7 @@ class Registrar:
             tool=tool.tool,
             digest=tool.digest,
             approval=decided.verdict.approval or "",
+            assessment=decided.verdict.assessment,
             execute_subject=EXECUTE.of(self._node, name) if tool.executable else None,
             server=tool.server,
             source_repo=tool.source_repo,

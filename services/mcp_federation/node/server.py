@@ -7,31 +7,35 @@ import asyncio
 import random
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 import anyio
-import httpx2
 import mcp_types
 from mcp import Client, MCPError
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
-from mcp.shared.dispatcher import ProgressFnT
-from pydantic import ValidationError
 
 from mcp_federation.bus.handling import stop_task
-from mcp_federation.contract.messages import Progress, ServerState
-from mcp_federation.errors import DeadlineExceeded, ServerUnavailable, ToolFailed
+from mcp_federation.contract.messages import ServerState
+from mcp_federation.errors import ServerUnavailable, ToolFailed
 from mcp_federation.logs import get_logger
-from mcp_federation.node.config import BrokenSpec, Spec, StdioSpec
-from mcp_federation.node.faults import MAX_REASON, Ended, call_error, reason_of
+from mcp_federation.node.calls.calling import Calls, Disconnected, OnProgress, Outcome
+from mcp_federation.node.calls.results import BrokenContract, Results
+from mcp_federation.node.calls.slots import Slots
+from mcp_federation.node.config import BrokenSpec, HttpSpec, Spec, StdioSpec
+from mcp_federation.node.faults import MAX_REASON, Ended, reason_of
+from mcp_federation.node.listing import list_tools
 from mcp_federation.node.stderr_tail import StderrTail
 from mcp_federation.node.toolboxes import ToolboxSpec
 from mcp_federation.node.tools import LocalTool, to_local_tools
-from mcp_federation.node.transport import open_client
+from mcp_federation.node.transport import open_connection
 
 log = get_logger("node")
 
 BACKOFF_FIRST = 0.5
 BACKOFF_MAX = 30.0
+BACKOFF_MAX_HTTP = 5.0
+"""To ask a server on the network again costs less than to start a process."""
+
 HEALTHY_AFTER = 30.0
 """Seconds of good health after which a server's backoff begins anew."""
 
@@ -41,20 +45,13 @@ NONSENSE_PATIENCE = 5.0
 STOP_TIMEOUT = 8.0
 LIST_TIMEOUT = 20.0
 LISTEN_PAUSE = 0.5
-MAX_PAGES = 1000
-MAX_TOOLS = 10_000
+ATTEMPTS = 2
+"""How often a call is tried where its connection breaks, and it is safe to try again."""
+
+RECONNECT_TIMEOUT = 5.0
+"""Seconds that a call waits at most for a server that is down to be back."""
 
 _WHY_NOT = {"starting": "is starting", "stopped": "is stopping"}
-
-
-OnProgress = Callable[[Progress], None]
-
-
-class Outcome(NamedTuple):
-    """The JSON of MCP's `CallToolResult`, and whether it reports an error."""
-
-    result: bytes
-    is_error: bool
 
 
 class SupervisedServer:
@@ -68,6 +65,7 @@ class SupervisedServer:
         on_change: Callable[["SupervisedServer"], None],
         start_timeout: float = 30.0,
         poll_interval: float = 30.0,
+        max_concurrency: int = 64,
     ) -> None:
         self.name = name
         self._spec = spec
@@ -76,7 +74,11 @@ class SupervisedServer:
         self._poll_interval = poll_interval
         self.tools: list[LocalTool] = []
         self.unfit: dict[str, str] = {}
-        self._client: Client | None = None
+        limit = getattr(spec, "max_concurrency", None) or max_concurrency
+        self._slots = Slots(name, limit)
+        self._results = Results()
+        self._repeatable: frozenset[str] = frozenset()
+        self._calls: Calls | None = None
         self._state = ServerState(name=name, state="starting")
         self._settled = asyncio.Event()
         self._stop = asyncio.Event()
@@ -85,7 +87,8 @@ class SupervisedServer:
         self._nonsense = ""
         self._scope: anyio.CancelScope | None = None
         self._task: asyncio.Task[None] | None = None
-        self._calls: set[asyncio.Task[Outcome]] = set()
+        self._wanted = asyncio.Event()
+        self._looked = asyncio.Event()
 
     @property
     def state(self) -> ServerState:
@@ -109,15 +112,12 @@ class SupervisedServer:
     async def stop(self) -> None:
         """Stop it, and its process."""
         self._stop.set()
+        self._wanted.set()
         if self._scope is not None:
             self._scope.cancel()
         if self._task is not None:
             await asyncio.wait([self._task], timeout=STOP_TIMEOUT)
             await stop_task(self._task)
-        for call in self._calls:
-            call.cancel()
-        if self._calls:
-            await asyncio.wait(self._calls, timeout=STOP_TIMEOUT)
         self._settled.set()
         self._set_state("stopped", "")
 
@@ -128,66 +128,97 @@ class SupervisedServer:
         timeout: float,
         on_progress: OnProgress | None = None,
     ) -> Outcome:
-        """Call a tool; what it does beyond `timeout` seconds nobody waits for.
+        """Call a tool within `timeout` seconds, the wait for a free slot included.
 
-        The server is asked for progress only where `on_progress` takes it.
+        The server is asked for progress only where `on_progress` takes it. A connection that broke is
+        renewed under the call where the tool surely did not run, or may run twice.
 
         Raises:
-            ServerUnavailable, ToolNotFound, InvalidArguments, ToolFailed, DeadlineExceeded.
+            Overloaded, ServerUnavailable, ToolNotFound, InvalidArguments, ToolFailed, DeadlineExceeded.
         """
-        client = self._client
-        if client is None:
-            # The reason is in the presence; it may say more than a caller should know.
-            what = _WHY_NOT.get(self._state.state, "failed, and is started anew")
-            raise ServerUnavailable(f"the MCP server {self.name!r} {what}")
-        # A task of its own: a toolbox's thread, or a pipe that nobody reads, does not heed a cancellation.
-        task = asyncio.get_running_loop().create_task(self._call(client, remote_name, arguments, on_progress))
-        self._calls.add(task)
-        task.add_done_callback(self._call_done)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        calls = self._calls or await self._connected(timeout)
+        await self._slots.take(timeout)
         try:
-            done, _ = await asyncio.wait({task}, timeout=timeout)
-        except asyncio.CancelledError:
-            task.cancel()
-            raise
-        if not done:
-            task.cancel()
-            raise DeadlineExceeded(f"the tool did not answer within {timeout:g} s")
-        return task.result()
+            return await self._attempt(calls, remote_name, arguments, began + timeout, on_progress)
+        finally:
+            self._slots.give_back(loop.time() - began)
 
-    async def _call(
-        self, client: Client, remote_name: str, arguments: dict[str, Any], on_progress: OnProgress | None
+    async def _attempt(
+        self,
+        calls: Calls,
+        name: str,
+        arguments: dict[str, Any],
+        deadline: float,
+        on_progress: OnProgress | None,
     ) -> Outcome:
-        callback = _progress_callback(on_progress) if on_progress else None
-        try:
-            result = await client.call_tool(remote_name, arguments, progress_callback=callback)
-        except MCPError as error:
-            if error.code in (mcp_types.CONNECTION_CLOSED, mcp_types.INVALID_REQUEST):
-                self._wake.set()  # to see whether it is still there
-            raise call_error(error, self.name, remote_name) from error
-        except (httpx2.HTTPError, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as error:
-            self._end(f"the connection failed: {type(error).__name__}")
-            raise ServerUnavailable(f"the connection to the MCP server {self.name!r} failed") from error
-        except (ValidationError, RuntimeError) as error:
-            log.warn("server_nonsense", server=self.name, tool=remote_name, reason=str(error)[:MAX_REASON])
-            raise ToolFailed("the MCP server answered with a result that breaks its own contract") from error
-        except SystemExit as error:
-            # Of a toolbox, in our own process: it would end the node.
-            log.warn("tool_exited", server=self.name, tool=remote_name)
-            raise ToolFailed("the tool tried to end its process") from error
-        return Outcome(result.model_dump_json(by_alias=True, exclude_none=True).encode(), result.is_error)
+        loop = asyncio.get_running_loop()
+        for attempt in range(ATTEMPTS):
+            try:
+                return await calls.call(name, arguments, max(0.0, deadline - loop.time()), on_progress)
+            except BrokenContract as error:
+                log.warn("server_nonsense", server=self.name, tool=name, reason=str(error)[:MAX_REASON])
+                raise ToolFailed(
+                    "the MCP server answered with a result that breaks its own contract"
+                ) from error
+            except Disconnected as error:
+                look = self._doubt(calls, error.fault)
+                again = error.ran is False or name in self._repeatable
+                if not again or attempt + 1 == ATTEMPTS or self._stop.is_set():
+                    raise ServerUnavailable(error.message) from error
+            calls = await self._connected(deadline - loop.time(), look)
+        raise AssertionError("unreachable")
 
-    def _call_done(self, task: asyncio.Task[Outcome]) -> None:
-        self._calls.discard(task)
-        if not task.cancelled():
-            task.exception()  # seen: nobody may be waiting any more
+    def _doubt(self, calls: Calls, fault: str) -> asyncio.Event:
+        """Have a connection looked at, or ended; what is set once that is done."""
+        if self._calls is calls:
+            if fault:
+                self._calls = None
+                self._end(fault)
+            else:
+                self._wake.set()
+        return self._looked
+
+    async def _connected(self, timeout: float, look: asyncio.Event | None = None) -> Calls:
+        """The connection, once there is one; behind `look`, where one is doubted.
+
+        A server that is down is tried again now, once: its pause must not outlive its recovery.
+        """
+        tried = False
+        try:
+            async with asyncio.timeout(min(timeout, RECONNECT_TIMEOUT)):
+                if look is not None:
+                    await look.wait()
+                while self._calls is None:
+                    failed = self._state.state == "failed"
+                    if self._stop.is_set() or self._task is None or (tried and failed):
+                        break
+                    if failed:
+                        tried = True
+                        self._wanted.set()
+                    await self._looked.wait()
+        except TimeoutError:
+            pass
+        if self._calls is not None:
+            return self._calls
+        # The reason is in the presence; it may say more than a caller should know.
+        what = _WHY_NOT.get(self._state.state, "failed, and is started anew")
+        raise ServerUnavailable(f"the MCP server {self.name!r} {what}")
+
+    def _has_looked(self) -> None:
+        self._looked.set()
+        self._looked = asyncio.Event()
 
     async def _run(self) -> None:
         pause = BACKOFF_FIRST
+        longest = min(BACKOFF_MAX, BACKOFF_MAX_HTTP) if isinstance(self._spec, HttpSpec) else BACKOFF_MAX
         loop = asyncio.get_running_loop()
         while not self._stop.is_set():
             began = loop.time()
+            self._wanted.clear()
             reason = await self._session()
-            self._client = None
+            self._calls = None
             if self._stop.is_set():
                 return
             if loop.time() - began > HEALTHY_AFTER:
@@ -195,10 +226,16 @@ class SupervisedServer:
             log.error("server_failed", server=self.name, reason=reason, retry_in_seconds=round(pause, 1))
             self._set_state("failed", reason, restarts=self._state.restarts + 1)
             self._settled.set()
+            await self._pause(pause * random.uniform(0.8, 1.2), began)  # noqa: S311 - jitter
+            pause = min(pause * 2, longest)
+
+    async def _pause(self, seconds: float, began: float) -> None:
+        """Pause so long, or until a call wants the server: not sooner after it began than the least pause."""
+        least = min(seconds, max(0.0, began + BACKOFF_FIRST - asyncio.get_running_loop().time()))
+        for event, time in ((self._stop, least), (self._wanted, seconds - least)):
             with suppress(TimeoutError):
-                async with asyncio.timeout(pause * random.uniform(0.8, 1.2)):  # noqa: S311 - jitter
-                    await self._stop.wait()
-            pause = min(pause * 2, BACKOFF_MAX)
+                async with asyncio.timeout(time):
+                    await event.wait()
 
     async def _session(self) -> str:
         """Run the server once, until it ends; why it did."""
@@ -225,19 +262,25 @@ class SupervisedServer:
         if isinstance(self._spec, BrokenSpec):
             raise Ended(self._spec.reason)
         with anyio.fail_after(self._start_timeout) as self._scope:
-            async with open_client(
-                self._spec, on_end=self._end, stderr=stderr, on_message=self._on_message
-            ) as client:
-                listed = await self._list(client)
+            async with open_connection(
+                self.name,
+                self._spec,
+                self._results,
+                on_end=self._end,
+                stderr=stderr,
+                on_message=self._on_message,
+                max_concurrency=self._slots.limit,
+            ) as (client, calls):
+                listed = await list_tools(client)
                 self._scope.deadline = float("inf")
-                self._client = client
+                self._calls = calls
                 self._take(client, listed)
                 async with anyio.create_task_group() as group:
                     group.start_soon(self._listen, client)
                     try:
                         await self._watch(client)
                     finally:
-                        self._client = None
+                        self._calls = None
                         group.cancel_scope.cancel()
 
     async def _watch(self, client: Client) -> None:
@@ -250,7 +293,7 @@ class SupervisedServer:
                 raise Ended(self._fault)
             try:
                 with anyio.fail_after(LIST_TIMEOUT):
-                    self._take(client, await self._list(client))
+                    self._take(client, await list_tools(client))
             except TimeoutError:
                 raise Ended(f"it did not list its tools within {LIST_TIMEOUT:g} s") from None
 
@@ -285,24 +328,9 @@ class SupervisedServer:
             where = "to stdout " if isinstance(self._spec, StdioSpec) else ""
             self._nonsense = f"it writes {where}what is not MCP"
             log.warn("server_nonsense", server=self.name, reason=self._nonsense)
-            if self._client is None and self._scope is not None:
+            if self._calls is None and self._scope is not None:
                 soon = anyio.current_time() + NONSENSE_PATIENCE
                 self._scope.deadline = min(self._scope.deadline, soon)
-
-    async def _list(self, client: Client) -> list[mcp_types.Tool]:
-        if client.server_capabilities.tools is None:
-            return []
-        tools: list[mcp_types.Tool] = []
-        cursor: str | None = None
-        for _ in range(MAX_PAGES):
-            page = await client.list_tools(cursor=cursor)
-            tools += page.tools
-            if len(tools) > MAX_TOOLS:
-                raise Ended(f"it lists more than {MAX_TOOLS} tools")
-            cursor = page.next_cursor
-            if cursor is None:
-                return tools
-        raise Ended(f"its list has more than {MAX_PAGES} pages")
 
     def _take(self, client: Client, listed: list[mcp_types.Tool]) -> None:
         info = client.server_info
@@ -317,10 +345,13 @@ class SupervisedServer:
                 log.warn("tool_unfit", server=self.name, tool=name, reason=reason)
         changed = (tools, unfit) != (self.tools, self.unfit) or self._state.state != "ready"
         self.tools, self.unfit = tools, unfit
+        self._results.listed(listed)
+        self._repeatable = frozenset(tool.name for tool in listed if _may_repeat(tool))
         if changed:
             log.info("server_ready", server=self.name, tools=len(tools))
             self._set_state("ready", "")
         self._settled.set()
+        self._has_looked()
 
     def _set_state(self, state: Any, reason: str, restarts: int | None = None) -> None:
         self._state = ServerState(
@@ -330,11 +361,12 @@ class SupervisedServer:
             tools=len(self.tools) if state == "ready" else 0,
             restarts=self._state.restarts if restarts is None else restarts,
         )
+        if state != "ready":
+            self._has_looked()
         self._on_change(self)
 
 
-def _progress_callback(on_progress: OnProgress) -> ProgressFnT:
-    async def callback(progress: float, total: float | None = None, message: str | None = None) -> None:
-        on_progress(Progress(progress=progress, total=total, message=message))
-
-    return callback
+def _may_repeat(tool: mcp_types.Tool) -> bool:
+    """Whether the tool declares that running it twice does no harm."""
+    hints = tool.annotations
+    return hints is not None and bool(hints.read_only_hint or hints.idempotent_hint)

@@ -7,12 +7,21 @@ has it.
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Final
 
 import msgspec
 
 from mcp_federation.bus.protocol import Bus, Delivery, Follower, Reply, Stored, Subscription
 from mcp_federation.contract.digest import canonical_tool, tool_digest
-from mcp_federation.contract.messages import Submission, SubmissionAnswer, Tool, Verdict, decode, encode
+from mcp_federation.contract.messages import (
+    Decision,
+    Submission,
+    SubmissionAnswer,
+    Tool,
+    Verdict,
+    decode,
+    encode,
+)
 from mcp_federation.contract.names import check_local_name
 from mcp_federation.contract.subjects import SUBMISSION, SUBMISSION_STREAM, SUBMIT, node_queue
 from mcp_federation.errors import Conflict, InvalidRequest, RegistrationRefused, ServerUnavailable
@@ -27,6 +36,10 @@ log = get_logger("node")
 REACH_TIMEOUT = 10.0
 DECIDE_TIMEOUT = 15.0
 REPLAY_TIMEOUT = 30.0
+
+_APPROVED: Final[frozenset[Decision]] = frozenset({"approved"})
+_HOPEFUL: Final[frozenset[Decision]] = _APPROVED | {"quarantined"}
+"""What is kept: a quarantined tool is published as soon as a person approves it."""
 
 MakeServer = Callable[[str, HttpSpec], SupervisedServer]
 
@@ -85,7 +98,7 @@ class Submissions:
         self._check_free(submission, submission.name)
         described = to_described_tool(submission)
         verdict = await self._registrar.ask(described)
-        _demand_approval([verdict])
+        _demand([verdict], _HOPEFUL if url is None else _APPROVED)
         if url is None:
             names, verdicts = [submission.name], [verdict]
         else:
@@ -103,7 +116,7 @@ class Submissions:
             raise Conflict(f"the node already has {name!r} from elsewhere")
 
     async def _probe(self, submission: Submission, url: str) -> tuple[list[str], list[Verdict]]:
-        """The local names of a server's tools that governance approves, and all verdicts on them."""
+        """The local names of a server's tools that governance lets be, and all verdicts on them."""
         server = self._make_server(submission.name, HttpSpec(url))
         server.start()
         try:
@@ -121,9 +134,9 @@ class Submissions:
         for tool in tools:
             self._check_free(submission, tool.tool.name)
         verdicts = [await self._registrar.ask(tool) for tool in tools]
-        if not any(verdict.decision == "approved" for verdict in verdicts):
-            _demand_approval(verdicts)
-        return [verdict.name for verdict in verdicts if verdict.decision == "approved"], verdicts
+        if not any(verdict.decision in _HOPEFUL for verdict in verdicts):
+            _demand(verdicts, _HOPEFUL)
+        return [verdict.name for verdict in verdicts if verdict.decision in _HOPEFUL], verdicts
 
     async def _wait_published(self, submission: Submission, names: list[str]) -> None:
         with suppress(TimeoutError):
@@ -203,12 +216,18 @@ def _key(name: str) -> str:
     return f"\0{name}"
 
 
-def _demand_approval(verdicts: list[Verdict]) -> None:
-    refused = [verdict for verdict in verdicts if verdict.decision != "approved"]
+def _demand(verdicts: list[Verdict], decisions: frozenset[Decision]) -> None:
+    """Raise `RegistrationRefused` where a verdict is none of those."""
+    refused = [verdict for verdict in verdicts if verdict.decision not in decisions]
     if not refused:
         return
     findings = [msgspec.to_builtins(finding) for verdict in refused for finding in verdict.findings]
     decision = refused[0].decision
+    if decision == "quarantined":
+        raise RegistrationRefused(
+            f"governance quarantined {refused[0].name!r}: once a person approved it, register it again",
+            {"decision": decision, "findings": findings},
+        )
     raise RegistrationRefused(
         f"governance {decision} {refused[0].name!r}", {"decision": decision, "findings": findings}
     )

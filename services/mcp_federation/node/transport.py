@@ -1,4 +1,4 @@
-"""Opens MCP clients to servers of every kind, and tells when the connection under one has ended."""
+"""Connects to MCP servers of every kind, and tells when the connection under one has ended."""
 
 import os
 import shutil
@@ -6,8 +6,9 @@ import sysconfig
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
+import anyio
 import httpx2
 from mcp import Client, StdioServerParameters, stdio_client
 from mcp.client.session import MessageHandlerFnT
@@ -15,6 +16,10 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import Implementation
 
+from mcp_federation.node.calls.calling import Calls
+from mcp_federation.node.calls.python import PythonCalls
+from mcp_federation.node.calls.results import Results
+from mcp_federation.node.calls.sdk import SdkCalls
 from mcp_federation.node.config import HttpSpec, StdioSpec
 from mcp_federation.node.faults import Ended
 from mcp_federation.node.stderr_tail import StderrTail
@@ -54,15 +59,25 @@ class _WatchedStream:
         return await self._stream.__aexit__(*exc)
 
 
+class Connection(NamedTuple):
+    """A connected server: the SDK's client, its handshake done, and what calls its tools."""
+
+    client: Client
+    calls: Calls
+
+
 @asynccontextmanager
-async def open_client(
+async def open_connection(
+    name: str,
     spec: StdioSpec | HttpSpec | ToolboxSpec,
+    results: Results,
     *,
     on_end: Callable[[], None],
     stderr: StderrTail,
     on_message: MessageHandlerFnT,
-) -> AsyncIterator[Client]:
-    """An MCP client to the server, its handshake done; `on_end` is called when the connection ends.
+    max_concurrency: int,
+) -> AsyncIterator[Connection]:
+    """Connect to the server called `name`; `on_end` is called when the connection ends.
 
     Enter and leave it in one task. Raises what the transport and the SDK raise.
     """
@@ -81,7 +96,17 @@ async def open_client(
             # The SDK's response cache would answer a poll for changes with the old list.
             cache=None,
         )
-        yield await stack.enter_async_context(client)
+        await stack.enter_async_context(client)
+        calls: Calls
+        if isinstance(spec, ToolboxSpec):
+            calls = PythonCalls(name, spec.server, client, results, max_concurrency)
+        else:
+            calls = SdkCalls(name, client)
+        try:
+            yield Connection(client, calls)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await calls.close()
 
 
 @asynccontextmanager

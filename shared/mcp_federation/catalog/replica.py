@@ -11,11 +11,26 @@ from contextlib import suppress
 from mcp_federation.bus.handling import stop_task
 from mcp_federation.bus.protocol import Bus, Delivery, Follower, Stored, Subscription
 from mcp_federation.catalog.state import CatalogState, CatalogTool
-from mcp_federation.contract.messages import CatalogEntry, CatalogMessage, Presence, decode
-from mcp_federation.contract.subjects import CATALOG, CATALOG_STREAM, EXECUTE, PRESENCE
+from mcp_federation.contract.messages import (
+    Assessment,
+    CatalogEntry,
+    CatalogMessage,
+    Presence,
+    Ruling,
+    decode,
+)
+from mcp_federation.contract.subjects import (
+    CATALOG,
+    CATALOG_STREAM,
+    EXECUTE,
+    PRESENCE,
+    RULING,
+    RULING_STREAM,
+)
 from mcp_federation.errors import ApprovalRefused, DeadlineExceeded, FederationError, InvalidRequest
 from mcp_federation.logs import get_logger
 from mcp_federation.trust.approvals import ApprovalVerifier
+from mcp_federation.trust.policy import Policy, Subject, weigh
 
 log = get_logger("catalog")
 
@@ -29,13 +44,19 @@ MISMATCHES = 2
 
 
 class CatalogReplica:
-    """Start it, read it synchronously, stop it. Reads never touch the bus."""
+    """Start it, read it synchronously, stop it. Reads never touch the bus.
 
-    def __init__(self, bus: Bus, verifier: ApprovalVerifier) -> None:
+    `imports` is a policy of one's own over what governance saw: stricter than governance's, it leaves
+    out tools that governance approved.
+    """
+
+    def __init__(self, bus: Bus, verifier: ApprovalVerifier, imports: Policy | None = None) -> None:
         self._bus = bus
         self._verifier = verifier
+        self._imports = imports
         self.state = CatalogState()
         self._follower: Follower | None = None
+        self._rulings: Follower | None = None
         self._presence: Subscription | None = None
         self._silence: dict[tuple[str, str], asyncio.TimerHandle] = {}
         self._replays: dict[str, asyncio.Task[None]] = {}
@@ -49,8 +70,12 @@ class CatalogReplica:
             DeadlineExceeded: that took longer than `timeout` seconds, or there is no catalog yet.
         """
         self._presence = await self._bus.subscribe(PRESENCE.every(), self._on_presence, limit=1)
+        deadline = asyncio.get_running_loop().time() + timeout
+        # First what was revoked: nothing of it is offered, not even for a moment.
+        self._rulings = await self._bus.follow(RULING_STREAM, self._on_ruling)
+        await self._rulings.caught_up(timeout)
         self._follower = await self._bus.follow(CATALOG_STREAM, self._on_stored)
-        await self._follower.caught_up(timeout)
+        await self._follower.caught_up(max(0.0, deadline - asyncio.get_running_loop().time()))
 
     async def stop(self) -> None:
         """Stop following."""
@@ -58,7 +83,7 @@ class CatalogReplica:
             await stop_task(task)
         for handle in self._silence.values():
             handle.cancel()
-        for subscription in (self._follower, self._presence):
+        for subscription in (self._follower, self._rulings, self._presence):
             if subscription is not None:
                 await subscription.close()
 
@@ -88,6 +113,14 @@ class CatalogReplica:
     async def _on_stored(self, stored: Stored) -> None:
         self._apply(stored)
 
+    async def _on_ruling(self, stored: Stored) -> None:
+        ruling = self._verifier.seals.open(stored.payload, Ruling)
+        if RULING.parse(stored.subject) != (ruling.node, ruling.name):
+            raise InvalidRequest("the ruling is of another tool than its subject")
+        if self.state.revoke(ruling.node, ruling.name, ruling.revoked_before):
+            log.info("approval_revoked", node=ruling.node, tool=ruling.name)
+            self._notify()
+
     def _apply(self, stored: Stored) -> str | None:
         """Take a stored catalog message in; the tool's name where the message is sound."""
         node, name = CATALOG.parse(stored.subject)
@@ -110,10 +143,24 @@ class CatalogReplica:
 
     def _verify(self, entry: CatalogEntry) -> CatalogTool | str:
         try:
-            return CatalogTool(entry, self._verifier.verify(entry))
-        except ApprovalRefused as error:
+            validity = self._verifier.verify(entry)
+            self._admit(entry)
+            return CatalogTool(entry, validity.expires, validity.issued)
+        except (ApprovalRefused, InvalidRequest) as error:
             log.warn("entry_refused", node=entry.node, tool=entry.tool.name, reason=error.message)
             return error.message
+
+    def _admit(self, entry: CatalogEntry) -> None:
+        """Raise `ApprovalRefused` where the import policy would not have approved the tool."""
+        if self._imports is None:
+            return
+        assessment = Assessment() if entry.assessment is None else decode(bytes(entry.assessment), Assessment)
+        subject = Subject(
+            entry.node, entry.tool.name, entry.digest, assessment.checks, reviewer=assessment.reviewer
+        )
+        judgement = weigh(assessment.findings, self._imports, subject)
+        if judgement.decision != "approved":
+            raise ApprovalRefused(f"the import policy: {'; '.join(judgement.reasons)}")
 
     async def _on_presence(self, delivery: Delivery) -> None:
         presence = decode(delivery.payload, Presence)

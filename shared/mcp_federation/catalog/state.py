@@ -10,6 +10,7 @@ from hashlib import sha256
 
 from mcp_federation.contract.messages import CatalogEntry, Presence, Tool
 from mcp_federation.contract.names import federated_name
+from mcp_federation.trust.approvals import LEEWAY_SECONDS
 
 
 class DigestSet:
@@ -57,10 +58,11 @@ def _word(name: str, digest: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class CatalogTool:
-    """A catalog entry whose approval was verified; it holds until `expires`, in Unix seconds."""
+    """A catalog entry whose approval was verified: `issued` and `expires` are its, in Unix seconds."""
 
     entry: CatalogEntry
     expires: float
+    issued: float = 0.0
 
     @property
     def tool(self) -> Tool:
@@ -90,7 +92,11 @@ class CatalogTool:
 
 @dataclass(slots=True)
 class NodeState:
-    """One node as this replica sees it."""
+    """One node as this replica sees it.
+
+    `newest` has the approved text of each name that was seen last, also when it is gone; `revoked` until
+    when (Unix seconds) approvals of a name are void.
+    """
 
     name: str
     published: DigestSet = field(default_factory=DigestSet)
@@ -99,7 +105,24 @@ class NodeState:
     instances: dict[str, Presence] = field(default_factory=dict)
     available: bool = True
     refused: dict[str, str] = field(default_factory=dict)
+    newest: dict[str, CatalogTool] = field(default_factory=dict)
+    revoked: dict[str, float] = field(default_factory=dict)
     mismatches: int = 0
+
+
+def _why_not(node: NodeState, tool: CatalogTool) -> str:
+    """Why an approval that is genuine holds no more; empty where it does."""
+    if tool.issued <= node.revoked.get(tool.name, -1.0):
+        return "its approval was revoked"
+    newest = node.newest.get(tool.name)
+    # Whoever may publish can bring back an older text whose approval has not expired.
+    if (
+        newest is not None
+        and newest.entry.digest != tool.entry.digest
+        and tool.issued < newest.issued - LEEWAY_SECONDS
+    ):
+        return "a later text of the tool was approved since"
+    return ""
 
 
 class CatalogState:
@@ -122,10 +145,24 @@ class CatalogState:
         node.sequences[name] = sequence
         node.published.put(name, entry.digest)
         if isinstance(verified, CatalogTool):
-            node.tools[name] = verified
+            verified = _why_not(node, verified) or verified
+        if isinstance(verified, CatalogTool):
+            node.tools[name] = node.newest[name] = verified
             self._by_name.setdefault(name, {})[node.name] = verified
         else:
             node.refused[name] = verified
+        return True
+
+    def revoke(self, node_name: str, name: str, before: float) -> bool:
+        """Void all approvals of a tool that were issued until then (Unix seconds); whether that is news."""
+        node = self.node(node_name)
+        if before <= node.revoked.get(name, 0.0):
+            return False
+        node.revoked[name] = before
+        tool = node.tools.get(name)
+        if tool is not None and (why := _why_not(node, tool)):
+            self._stop_offering(node, name)
+            node.refused[name] = why
         return True
 
     def withdraw(self, node_name: str, name: str, sequence: int) -> bool:
@@ -146,6 +183,9 @@ class CatalogState:
     def _remove(self, node: NodeState, name: str) -> None:
         node.published.drop(name)
         node.refused.pop(name, None)
+        self._stop_offering(node, name)
+
+    def _stop_offering(self, node: NodeState, name: str) -> None:
         if node.tools.pop(name, None) is not None:
             providers = self._by_name[name]
             del providers[node.name]

@@ -8,8 +8,10 @@ from mcp_federation import errors
 from mcp_federation.contract import subjects
 from mcp_federation.contract.mcp import CallParams, CallResult
 from mcp_federation.contract.messages import (
+    AuditRecord,
     Blob,
     Cancel,
+    Case,
     CatalogEntry,
     ErrorReply,
     Performance,
@@ -17,6 +19,8 @@ from mcp_federation.contract.messages import (
     Progress,
     RecordBatch,
     Registration,
+    ReviewCommand,
+    Ruling,
     Running,
     StatisticsBatch,
     Submission,
@@ -50,7 +54,12 @@ A `catalog_entry` publishes a tool, or replaces it; a `withdrawal` takes it back
 Believe an entry only where its `approval` holds: a JWT signed with EdDSA (Ed25519) by a governance key that
 you trust, found by the header `kid` (the first 16 hex digits of the SHA-256 of the 32 bytes of the public
 key), with the header `typ` = `mcpfed-approval+jwt` and the claims `sub` = the federated name, `digest` = the
-entry's, `iat` and `exp`. The `digest` is `sha256:` and the hex of the SHA-256 over the RFC 8785 canonical
+entry's, `iat` and `exp`, and `assessment` = `sha256:` and the hex of the SHA-256 over the bytes of the
+entry's `assessment` as they came, where it has one. Every approval of a tool that was issued until the
+`revoked_before` of the tool's last `ruling` (stream `MCPFED_RULINGS`) is void; a ruling's `seal` is such a
+JWT with `typ` = `mcpfed-seal+jwt`.
+
+The `digest` is `sha256:` and the hex of the SHA-256 over the RFC 8785 canonical
 JSON of the entry's `tool`, without members that equal their default in the schema, an absent `inputSchema`
 standing as `{}`. Where an integer of 2^53 or beyond occurs (or a whole number from there up to 10^21, however
 it is written), it is over the bytes `exact`, a line feed, and that JSON with every such number as the string
@@ -152,9 +161,33 @@ CHANNELS = (
     ),
     Channel(
         template=subjects.AUDIT,
-        summary="Every verdict of governance",
-        description="Kept for good, in order.",
-        messages=(Verdict,),
+        summary="Every verdict and ruling of governance",
+        description="Kept for good, in order; each record is signed, and holds the hash of those before it.",
+        messages=(AuditRecord,),
+    ),
+    Channel(
+        template=subjects.CASE,
+        summary="What governance knows of each tool",
+        description="The text that was approved last, the last verdict, and what a person ruled; signed.",
+        messages=(Case,),
+    ),
+    Channel(
+        template=subjects.RULING,
+        summary="What a person decided on a tool",
+        description=(
+            "Signed by governance. Whoever reads the catalog follows this too: every approval of the tool "
+            "that was issued until `revoked_before` is void. A node whose tool it is registers it anew."
+        ),
+        messages=(Ruling,),
+    ),
+    Channel(
+        template=subjects.REVIEW,
+        summary="Decide on a tool, as an operator of governance",
+        description="Takes orders that a key signed which governance knows as an operator's, or its own.",
+        messages=(ReviewCommand,),
+        replies=(Ruling, ErrorReply),
+        sends=True,
+        queue=subjects.GOVERNANCE_QUEUE,
     ),
     Channel(
         template=subjects.SUBMIT,

@@ -30,6 +30,7 @@ else:
     MaybeRaw = Raw  # in a union msgspec forgets Raw, and takes nothing but null
 
 Decision = Literal["approved", "quarantined", "rejected"]
+Ruled = Literal["approved", "rejected", "revoked"]
 Severity = Literal["info", "low", "medium", "high", "critical"]
 
 
@@ -82,8 +83,31 @@ class Registration(Message, frozen=True, kw_only=True, tag="registration"):
     server_url: Text | None = None
 
 
+class Change(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One place of a tool's text that is not what was approved last; None where there is nothing."""
+
+    where: str
+    before: str | None = None
+    after: str | None = None
+
+
+class Assessment(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What governance saw in a tool that it approved: so that a consumer may hold a stricter policy.
+
+    `checks` are the suites that ran. `reviewer` is the person who approved what the policy would not.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    checks: tuple[str, ...] = ()
+    reviewer: str = ""
+
+
 class Verdict(Message, frozen=True, kw_only=True, tag="verdict"):
-    """Governance's answer. `approval` is there exactly when the decision is `approved`."""
+    """Governance's answer. `approval` is there exactly when the decision is `approved`.
+
+    `reasons` say in plain words what led to it, `changes` how the tool differs from what was approved
+    last. `assessment` is the encoded `Assessment` that the approval covers, for the catalog entry.
+    """
 
     node: NodeName
     name: LocalName
@@ -91,15 +115,24 @@ class Verdict(Message, frozen=True, kw_only=True, tag="verdict"):
     decision: Decision
     findings: tuple[Finding, ...] = ()
     approval: str | None = None
+    reasons: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
+    checks: tuple[str, ...] = ()
+    reviewer: str = ""
+    assessment: MaybeRaw = None
 
 
 class CatalogEntry(Message, frozen=True, kw_only=True, tag="catalog_entry"):
-    """A published tool. Without `execute_subject` it is described only."""
+    """A published tool. Without `execute_subject` it is described only.
+
+    `assessment` is the verdict's, byte by byte: the approval covers its hash.
+    """
 
     node: NodeName
     tool: Tool
     digest: Digest
     approval: str
+    assessment: MaybeRaw = None
     execute_subject: str | None = None
     server: Text = ""
     source_repo: Text | None = None
@@ -111,6 +144,70 @@ class Withdrawal(Message, frozen=True, kw_only=True, tag="withdrawal"):
     node: NodeName
     name: LocalName
     reason: Text = ""
+
+
+class Ruling(Message, frozen=True, kw_only=True, tag="ruling"):
+    """What a person decided on a tool: the last word on that digest, signed by governance.
+
+    Every approval of the tool that was issued until `revoked_before` (Unix seconds) is void. `at` is in
+    Unix seconds too, `id` the id of the command that brought it. `seal` is a JWT over all of it.
+    """
+
+    node: NodeName
+    name: LocalName
+    digest: Digest
+    decision: Ruled
+    by: Text
+    reason: Text = ""
+    at: NonNegative
+    id: str = ""
+    rules: tuple[str, ...] = ()
+    revoked_before: NonNegative = 0.0
+    seal: str = ""
+
+
+class Case(Message, frozen=True, kw_only=True, tag="case"):
+    """What governance knows of one tool: the text that it approved last, its last verdict, a person's ruling.
+
+    `pending` is the text that waits for a person. A text too large to keep stands as None beside its
+    digest. `request_id` is that of the registration that `verdict` answered, `at` its time (Unix seconds).
+    """
+
+    node: NodeName
+    name: LocalName
+    verdict: Verdict
+    at: NonNegative
+    request_id: str = ""
+    server: Text = ""
+    approved: Tool | None = None
+    approved_digest: Digest | None = None
+    pending: Tool | None = None
+    ruling: Ruling | None = None
+    seal: str = ""
+
+
+class ReviewCommand(Message, frozen=True, kw_only=True, tag="review"):
+    """A person's decision on its way to governance: a JWT that an operator's key signed."""
+
+    order: str
+
+
+class AuditRecord(Message, frozen=True, kw_only=True, tag="audit_record"):
+    """One line of the audit trail: a verdict or a ruling, when, and for which request; signed.
+
+    `after` and `chain` bind it to what came before it: the sequence of the last record that its writer
+    had read, and the hash over all records up to that one.
+    """
+
+    node: NodeName
+    name: LocalName
+    at: NonNegative
+    verdict: Verdict | None = None
+    ruling: Ruling | None = None
+    request_id: str = ""
+    after: Count = 0
+    chain: str = ""
+    seal: str = ""
 
 
 class ServerState(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -292,6 +389,10 @@ MESSAGES: tuple[type[Message], ...] = (
     Verdict,
     CatalogEntry,
     Withdrawal,
+    Ruling,
+    Case,
+    ReviewCommand,
+    AuditRecord,
     Presence,
     Cancel,
     Progress,

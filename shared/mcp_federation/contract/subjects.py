@@ -61,6 +61,9 @@ CANCEL: Final = Template("cancel")
 METRICS: Final = Template("metrics")
 PERFORMANCE: Final = Template("performance", has_tool=True)
 AUDIT: Final = Template("audit", has_tool=True)
+CASE: Final = Template("case", has_tool=True)
+RULING: Final = Template("ruling", has_tool=True)
+REVIEW: Final = Template("review", has_tool=True)
 
 GOVERNANCE_QUEUE: Final = "governance"
 METRICS_CONSUMER: Final = "metrics"
@@ -99,12 +102,17 @@ class StreamSpec:
 CATALOG_STREAM: Final = StreamSpec("MCPFED_CATALOG", CATALOG, last_per_subject=True)
 SUBMISSION_STREAM: Final = StreamSpec("MCPFED_SUBMISSIONS", SUBMISSION, last_per_subject=True)
 AUDIT_STREAM: Final = StreamSpec("MCPFED_AUDIT", AUDIT)
+CASE_STREAM: Final = StreamSpec("MCPFED_CASES", CASE, last_per_subject=True)
+RULING_STREAM: Final = StreamSpec("MCPFED_RULINGS", RULING, last_per_subject=True)
 METRICS_STREAM: Final = StreamSpec(
     "MCPFED_METRICS", METRICS, max_age=timedelta(days=30), max_bytes=256 * 1024 * 1024
 )
 PERFORMANCE_STREAM: Final = StreamSpec("MCPFED_PERFORMANCE", PERFORMANCE, last_per_subject=True)
 
-STREAMS: Final = (CATALOG_STREAM, SUBMISSION_STREAM, AUDIT_STREAM, METRICS_STREAM, PERFORMANCE_STREAM)
+GOVERNANCE_STREAMS: Final = (CATALOG_STREAM, SUBMISSION_STREAM, AUDIT_STREAM, CASE_STREAM, RULING_STREAM)
+"""What governance makes before it answers its first registration."""
+
+STREAMS: Final = (*GOVERNANCE_STREAMS, METRICS_STREAM, PERFORMANCE_STREAM)
 
 
 class Header:

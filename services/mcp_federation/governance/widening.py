@@ -1,0 +1,323 @@
+"""Whether a change lets a tool do more than what was approved, or addresses somebody else. Pure.
+
+A server that is harmless when it is checked and says something else later is the attack that no check of
+a single text can see. So a change is judged by what it adds, however little that is: by the rules here it
+waits for a person, whatever else is found.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import msgspec
+
+from mcp_federation.contract.messages import Finding, Registration, Tool
+from mcp_federation.governance.checks.catalogue import MAX_FINDINGS, Sighting
+from mcp_federation.governance.checks.quoting import quote
+from mcp_federation.governance.checks.reading import Document, Path, Reading, Text, read, render_path
+from mcp_federation.governance.detector.plain import decoded, plain
+from mcp_federation.trust.policy import WIDENING
+
+_SENSITIVE = re.compile(
+    r"passw(?:or)?d|passphrase|secret|token|api.?key|private.?key|credential|cookie|session|auth"
+    r"|path|file|folder|director|\burl|\buri|endpoint|host|webhook|callback"
+    r"|command|\bcmd|shell|script|\bsql|\bcode\b|\beval|\bexec"
+    r"|context|conversation|history|prompt|message|memory|notes?\b|reasoning|sidenote|feedback"
+    r"|e-?mail|recipient|\bbcc|\bcc\b|wallet|account|card",
+    re.IGNORECASE,
+)
+_INSTRUCTION = re.compile(
+    r"\b(?:you|the (?:model|assistant|agent|llm|ai)|assistants?|agents?|models?)\b[^.]{0,40}"
+    r"\b(?:must|should|shall|need to|have to|are to|will|always|never)\b"
+    r"|\b(?:must|always|never|do not|don't|make sure|ensure|remember|instead of|prefer|first|before|prior to"
+    r"|after)\b[^.]{0,60}\b(?:calls?|calling|uses?|using|invok\w+|run|running|read|send|pass|includ\w+"
+    r"|mention\w*|tell|telling|inform\w*|reveal\w*|ask|answer\w*|respond\w*|reply\w*|instructions?|tools?"
+    r"|prompts?)\b"
+    r"|\b(?:ignore|disregard|forget|silently|secretly)\b|\boverrid\w+|\bsystem prompt\b|\bimportant\s*[:!]"
+    r"|<\s*/?\s*\w+\s*>|\[\s*/?(?:inst|system)\b"
+    r"|\bwithout (?:asking|telling|mentioning|informing|confirm\w*)\b"
+    r"|\b(?:only|best|official|mandatory|required) tool\b",
+    re.IGNORECASE,
+)
+_CAPABILITIES: Final[Mapping[str, re.Pattern[str]]] = {
+    name: re.compile(rf"\b(?:{words})\b", re.IGNORECASE)
+    for name, words in {
+        "to delete": r"delet\w+|remov(?:e|es|ing)|eras\w+|wip(?:e|es|ing)|drop(?:s|ping)?|destroy\w*|purg\w+"
+        r"|truncat\w+",
+        "to write": r"writ(?:e|es|ing)|overwrit\w+|modif\w+|updat(?:e|es|ing)|edit(?:s|ing)?"
+        r"|creat(?:e|es|ing)|sav(?:e|es|ing)|insert\w*|append\w*|renam\w+|mov(?:e|es|ing)",
+        "to execute": r"execut\w+|run(?:s|ning)?|eval\w*|shell|subprocess|spawn\w*|install\w*|compil\w+",
+        "to send": r"send(?:s|ing)?|upload\w*|post(?:s|ing)?|transmit\w*|forward\w*|e-?mail\w*"
+        r"|shar(?:e|es|ing)|publish\w*|export\w*|sync\w*|webhooks?|exfiltrat\w+|report(?:s|ing)? to"
+        r"|log(?:s|ging)? to",
+        "to reach the network": r"download\w*|fetch\w*|request(?:s|ing)?|http\w*|connect(?:s|ing)?|proxy"
+        r"|network|internet",
+        "to read what it did not": r"read(?:s|ing)?|files?|folders?|director(?:y|ies)|clipboard|screen\w*"
+        r"|environment|env|conversations?|history|memory|context|databases?|inbox|contacts",
+        "to use secrets": r"secrets?|passwords?|passphrases?|tokens?|credentials?|api.?keys?|private keys?"
+        r"|ssh|cookies?",
+        "to spend": r"pay\w*|transfer\w*|purchas\w+|buy(?:s|ing)?|order(?:s|ing)?|refund\w*|wallets?"
+        r"|charg(?:e|es|ing)",
+        "to administer": r"admin\w*|root|sudo|privileg\w+|permissions?|grant\w*|users?|roles?|firewall"
+        r"|disabl\w+",
+    }.items()
+}
+_TARGET = re.compile(
+    r"\b(?:https?|wss?|ftp|file)://[^\s\"'<>)\]]+|\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+|\b(?:\d{1,3}\.){3}\d{1,3}\b"
+    r"|\b(?:[a-z0-9-]+\.)+(?:com|net|org|io|dev|app|ai|co|xyz|sh|me|info|cloud|site|online|top|ru|cn)\b"
+    r"|(?<![\w.])~?/(?:etc|home|root|var|usr|tmp|proc|\.ssh|\.aws)\b[\w./-]*|\B\.(?:ssh|aws|env|netrc|npmrc)\b",
+    re.IGNORECASE,
+)
+_BOUNDS: Final = frozenset(
+    {"enum", "const", "pattern", "format", "maxLength", "maximum", "exclusiveMaximum", "minimum"}
+    | {"exclusiveMinimum", "maxItems", "maxProperties", "not"}
+)
+_HINTS: Final[Mapping[str, bool]] = {
+    "readOnlyHint": True,
+    "destructiveHint": False,
+    "idempotentHint": True,
+    "openWorldHint": False,
+}
+"""The value of each hint that promises something; without it, nothing is promised."""
+
+_TEXTLESS: Final = ("boolean", "integer", "number", "null")
+_SENTENCE = re.compile(r"(?<=[.!?;:])\s+|\n+")
+_WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
+_FEW_WORDS: Final = 8
+_REWRITTEN: Final = 0.2
+"""Of the words of two descriptions that are hardly the same tool's, so few at most are common."""
+
+_REMEDY: Final = "Have a person compare the change with what the tool is for, and approve or reject it."
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One of the two texts, read for comparison."""
+
+    reading: Reading
+
+    @cached_property
+    def texts(self) -> list[tuple[Text, str]]:
+        """The strings that a model sees, as it reads them."""
+        own = ("name", "version", "server", "source_repo", "server_url")
+        return [(text, plain(text.text)) for text in self.reading.texts if text.path[0] not in own]
+
+    @cached_property
+    def whole(self) -> str:
+        return "\n".join(plain_text for _, plain_text in self.texts)
+
+    @cached_property
+    def sentences(self) -> frozenset[str]:
+        return frozenset(_normal(part) for _, text in self.texts for part in _SENTENCE.split(text))
+
+    def properties(self, field: str) -> dict[Path, Any]:
+        """Every property of a schema, at any depth, by its path."""
+        document = self.reading.document(field)
+        return {} if document is None else dict(_properties(document))
+
+
+Compare = Callable[[_Side, _Side], Iterable[Sighting]]
+
+
+def widened(before: Tool, after: Registration) -> list[Finding]:
+    """What of a change lets the tool do more, or addresses somebody else; nothing where nothing does."""
+    old = _Side(read(msgspec.structs.replace(after, tool=before)))
+    new = _Side(read(after))
+    return [
+        Finding(rule=rule, severity="medium", where=seen.where, why=seen.why, remedy=_REMEDY)
+        for rule, compare in RULES.items()
+        for seen in list(compare(old, new))[:MAX_FINDINGS]
+    ]
+
+
+def unknown_predecessor() -> Finding:
+    """The finding on a change of a text that was too large to be kept."""
+    return Finding(
+        rule=f"{WIDENING}unknown",
+        severity="medium",
+        where="",
+        why="the text that was approved before was too large to be kept, so nobody can say what changed",
+        remedy=_REMEDY,
+    )
+
+
+def _parameters(old: _Side, new: _Side) -> Iterator[Sighting]:
+    known = old.properties("inputSchema")
+    for path, schema in new.properties("inputSchema").items():
+        if path in known:
+            continue
+        described = schema.get("description", "") if isinstance(schema, dict) else ""
+        text = plain(f"{_words(str(path[-1]))} {described}")
+        if match := _SENSITIVE.search(text):
+            yield Sighting(render_path(path), f"a new parameter takes “{quote(match[0])}”")
+        elif not _is_bounded(schema):
+            yield Sighting(render_path(path), "a new parameter takes text of any kind")
+
+
+def _bounds(old: _Side, new: _Side) -> Iterator[Sighting]:
+    now = new.properties("inputSchema")
+    for path, was in old.properties("inputSchema").items():
+        schema = now.get(path)
+        if not isinstance(was, dict) or not isinstance(schema, dict):
+            continue
+        for bound in sorted(_BOUNDS & was.keys()):
+            if bound not in schema:
+                yield Sighting(render_path(path), f"its bound `{bound}` is gone")
+            elif bound == "enum" and (more := _more(was["enum"], schema["enum"])):
+                yield Sighting(render_path((*path, "enum")), f"it takes {quote(more)} as well")
+            elif bound != "enum" and schema[bound] != was[bound]:
+                yield Sighting(render_path((*path, bound)), f"its bound `{bound}` is another one")
+
+
+def _annotations(old: _Side, new: _Side) -> Iterator[Sighting]:
+    was, now = _hints(old), _hints(new)
+    for hint, promise in _HINTS.items():
+        if was.get(hint) is promise and now.get(hint) is not promise:
+            shown = "gone" if hint not in now else msgspec.json.encode(now[hint]).decode()
+            yield Sighting(
+                f"annotations/{hint}", f"it promised {str(promise).lower()}, which is now {quote(shown)}"
+            )
+
+
+def _instructions(old: _Side, new: _Side) -> Iterator[Sighting]:
+    for text, sentence in _added(old, new):
+        if match := _INSTRUCTION.search(sentence):
+            yield Sighting(
+                text.where, f"new words tell the model what to do: “{quote(_around(sentence, match))}”"
+            )
+
+
+def _capability(old: _Side, new: _Side) -> Iterator[Sighting]:
+    for name, words in _CAPABILITIES.items():
+        if words.search(_words(old.whole)):
+            continue
+        for text, sentence in _added(old, new):
+            if match := words.search(_words(sentence)):
+                yield Sighting(text.where, f"it now speaks of being able {name}: “{quote(match[0])}”")
+                break
+
+
+def _targets(old: _Side, new: _Side) -> Iterator[Sighting]:
+    known = {match[0].lower() for match in _TARGET.finditer(old.whole)}
+    for text, words in new.texts:
+        for match in _TARGET.finditer(words):
+            if match[0].lower() not in known:
+                known.add(match[0].lower())
+                yield Sighting(text.where, f"it names a place that it did not: “{quote(match[0])}”")
+
+
+def _output(old: _Side, new: _Side) -> Iterator[Sighting]:
+    if old.reading.document("outputSchema") is None:
+        return
+    if new.reading.document("outputSchema") is None:
+        yield Sighting("outputSchema", "it no longer says what it gives back")
+    known = old.properties("outputSchema")
+    for path in new.properties("outputSchema"):
+        if path not in known:
+            yield Sighting(render_path(path), "it gives back something that it did not")
+
+
+def _script(old: _Side, new: _Side) -> Iterator[Sighting]:
+    known = _scripts(old.whole)
+    for text, sentence in _added(old, new):
+        if more := sorted(_scripts(sentence) - known):
+            known |= set(more)
+            yield Sighting(text.where, f"new words are in another script: {', '.join(more).title()}")
+
+
+def _encoded(old: _Side, new: _Side) -> Iterator[Sighting]:
+    for text, sentence in _added(old, new):
+        for hidden in decoded(sentence):
+            yield Sighting(text.where, f"new words are encoded; they read “{quote(hidden)}”")
+            break
+
+
+def _rewritten(old: _Side, new: _Side) -> Iterator[Sighting]:
+    was = set(_WORD.findall(old.reading.registration.tool.description.lower()))
+    now = set(_WORD.findall(new.reading.registration.tool.description.lower()))
+    if min(len(was), len(now)) >= _FEW_WORDS and len(was & now) < _REWRITTEN * min(len(was), len(now)):
+        yield Sighting("description", "it is hardly the description of the same tool any more")
+
+
+RULES: Final[Mapping[str, Compare]] = {
+    f"{WIDENING}parameters": _parameters,
+    f"{WIDENING}bounds": _bounds,
+    f"{WIDENING}annotations": _annotations,
+    f"{WIDENING}instructions": _instructions,
+    f"{WIDENING}capability": _capability,
+    f"{WIDENING}targets": _targets,
+    f"{WIDENING}output": _output,
+    f"{WIDENING}script": _script,
+    f"{WIDENING}encoded": _encoded,
+    f"{WIDENING}rewritten": _rewritten,
+}
+
+
+def _added(old: _Side, new: _Side) -> Iterator[tuple[Text, str]]:
+    """The sentences that the new text has and the old one had nowhere."""
+    for text, words in new.texts:
+        for sentence in _SENTENCE.split(words):
+            if sentence.strip() and _normal(sentence) not in old.sentences:
+                yield text, sentence
+
+
+def _normal(sentence: str) -> str:
+    return " ".join(_WORD.findall(sentence.lower()))
+
+
+def _words(text: str) -> str:
+    """Names in snake_case and camelCase as separate words."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", text)
+
+
+def _around(sentence: str, match: re.Match[str]) -> str:
+    return sentence[max(0, match.start() - 20) : match.end() + 40].strip()
+
+
+def _hints(side: _Side) -> Mapping[str, Any]:
+    document = side.reading.document("annotations")
+    return document.value if document is not None and isinstance(document.value, dict) else {}
+
+
+def _is_bounded(schema: Any) -> bool:
+    """Whether a parameter takes only what a model can put no text of its own into."""
+    if not isinstance(schema, dict):
+        return False
+    return (
+        "enum" in schema
+        or "const" in schema
+        or schema.get("type") in ("boolean", "integer", "number", "null")
+    )
+
+
+def _more(was: Any, now: Any) -> str:
+    """What a list of values has that another one has not, as text."""
+    if not isinstance(was, list) or not isinstance(now, list):
+        return ""
+    return ", ".join(str(value) for value in now if value not in was)
+
+
+def _properties(document: Document) -> Iterator[tuple[Path, Any]]:
+    # Bounded: a document that is too deep or too large was not read, and has no value.
+    stack: list[tuple[Path, Any]] = [((document.field,), document.value)]
+    while stack:
+        path, value = stack.pop()
+        if isinstance(value, list):
+            stack += [((*path, index), item) for index, item in enumerate(value)]
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                if key == "properties" and isinstance(item, dict):
+                    for name, schema in item.items():
+                        yield (*path, key, name), schema
+                        stack.append(((*path, key, name), schema))
+                else:
+                    stack.append(((*path, key), item))
+
+
+def _scripts(text: str) -> set[str]:
+    letters = {char for char in text if char.isalpha() and not char.isascii()}
+    scripts = {unicodedata.name(char, "UNKNOWN").split(" ")[0] for char in letters}
+    return scripts | {"LATIN"}

@@ -1,0 +1,76 @@
+"""Calls through the SDK's client: for older revisions, and for what only its own machinery gives a tool."""
+
+from typing import Any
+
+import anyio
+import httpx2
+from mcp import Client, MCPError
+from mcp.shared.dispatcher import ProgressFnT
+from mcp_types import CONNECTION_CLOSED, INVALID_REQUEST, InputRequiredResult
+from pydantic import ValidationError
+
+from mcp_federation.contract.messages import Progress
+from mcp_federation.errors import ToolFailed
+from mcp_federation.node.calls.calling import Disconnected, OnProgress, Outcome, OwnTasks
+from mcp_federation.node.calls.results import BrokenContract
+from mcp_federation.node.faults import call_error
+
+SESSION_OVER = "Session terminated"
+"""What the SDK says where a server answers that it does not know our session: it ran nothing then."""
+
+
+class SdkCalls:
+    """Calls tools by the SDK's client session."""
+
+    def __init__(self, server: str, client: Client) -> None:
+        self._server = server
+        self._client = client
+        self._tasks = OwnTasks()
+
+    async def call(
+        self, name: str, arguments: dict[str, Any], timeout: float, on_progress: OnProgress | None
+    ) -> Outcome:
+        """See `Calls`."""
+        return await self._tasks.run(self.work(name, arguments, on_progress), timeout)
+
+    async def close(self) -> None:
+        """See `Calls`."""
+        await self._tasks.close()
+
+    async def work(self, name: str, arguments: dict[str, Any], on_progress: OnProgress | None) -> Outcome:
+        """The call itself, without a deadline."""
+        progress = _progress_callback(on_progress) if on_progress else None
+        try:
+            result = await self._client.session.call_tool(
+                name, arguments, progress_callback=progress, allow_input_required=True
+            )
+        except MCPError as error:
+            raise self._told(error, name) from error
+        except (httpx2.HTTPError, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as error:
+            fault = f"the connection failed: {type(error).__name__}"
+            message = f"the connection to the MCP server {self._server!r} failed"
+            raise Disconnected(message, fault=fault) from error
+        except (ValidationError, RuntimeError) as error:
+            raise BrokenContract(str(error)) from error
+        if isinstance(result, InputRequiredResult):
+            raise ToolFailed("the tool asks for more input, which callers here cannot give")
+        return Outcome(result.model_dump_json(by_alias=True, exclude_none=True).encode(), result.is_error)
+
+    def _told(self, error: MCPError, tool: str) -> Exception:
+        if error.code == CONNECTION_CLOSED:
+            message = f"the MCP server {self._server!r} went away during the call"
+            return Disconnected(message)
+        if error.code == INVALID_REQUEST and error.message == SESSION_OVER:
+            message = f"the MCP server {self._server!r} no longer knows our session"
+            return Disconnected(message, fault="it no longer knew our session", ran=False)
+        if error.code == INVALID_REQUEST:
+            # Our requests are valid; what is not may be the state of the connection.
+            return Disconnected(f"the MCP server {self._server!r} no longer takes calls on this connection")
+        return call_error(error, self._server, tool)
+
+
+def _progress_callback(on_progress: OnProgress) -> ProgressFnT:
+    async def callback(progress: float, total: float | None = None, message: str | None = None) -> None:
+        on_progress(Progress(progress=progress, total=total, message=message))
+
+    return callback

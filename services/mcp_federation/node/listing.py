@@ -1,0 +1,30 @@
+"""Reads the whole tool list of a connected MCP server, page by page."""
+
+import mcp_types
+from mcp import Client
+
+from mcp_federation.node.faults import Ended
+
+MAX_PAGES = 1000
+MAX_TOOLS = 10_000
+
+
+async def list_tools(client: Client) -> list[mcp_types.Tool]:
+    """All tools that the server lists.
+
+    Raises:
+        Ended: the list has no end that we wait for.
+    """
+    if client.server_capabilities.tools is None:
+        return []
+    tools: list[mcp_types.Tool] = []
+    cursor: str | None = None
+    for _ in range(MAX_PAGES):
+        page = await client.list_tools(cursor=cursor)
+        tools += page.tools
+        if len(tools) > MAX_TOOLS:
+            raise Ended(f"it lists more than {MAX_TOOLS} tools")
+        cursor = page.next_cursor
+        if cursor is None:
+            return tools
+    raise Ended(f"its list has more than {MAX_PAGES} pages")

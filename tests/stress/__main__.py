@@ -1,0 +1,168 @@
+"""A mesh under load while its nodes and servers are killed and started again: `make stress`.
+
+Afterwards every call has exactly one outcome, nothing ran twice that must not, an error that says that
+nothing ran is true, and tasks, subscriptions, descriptors and processes are as many as at the start.
+"""
+
+import argparse
+import asyncio
+import os
+import random
+import shutil
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import uvloop
+
+from mcp_federation.bus.nats import NatsBus
+from mcp_federation.client import FederationClient
+from mcp_federation.errors import FederationError
+from mcp_federation.logs import configure_logs
+from mcp_federation.node.app import Node
+from mcp_federation.node.config import HttpSpec, StdioSpec
+from mcp_federation.settings import load_settings
+from tests.stress.calls import SERVERS, Load, broken_promises, summary
+from tests.stress.census import command_of, has_variable, having, returned_to, take_census
+from tests.stress.mischief import Mischief
+from tests.support.ledger import VARIABLE
+from tests.support.nats_server import NatsServer, temporary_folder
+from tests.support.processes import HEARTBEAT, Processes, free_port, instances, published
+
+SECONDS = 60.0
+SETTLING = 20.0
+"""Of the seconds, those for starting and for coming to rest."""
+
+WARM_UP = 2.0
+IN_FLIGHT = 24
+NODES = ("acme", "globex")
+
+
+def say(text: str) -> None:
+    """One line for who watches."""
+    sys.stdout.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+    sys.stdout.flush()
+
+
+class Stress:
+    """One run. The node `acme` is two processes, `globex` is in this one, where its tasks can be counted."""
+
+    def __init__(self, mesh: Processes, seed: int, seconds: float) -> None:
+        self.mesh = mesh
+        self.seed = seed
+        self.seconds = seconds
+        self.monitor = ""
+        self.problems: list[str] = []
+
+    async def run(self) -> None:
+        """Start, load, break, mend, count."""
+        mesh, rng = self.mesh, random.Random(self.seed)
+        ports = {node: free_port() for node in NODES}
+        servers = [mesh.http_ledger(f"web-{node}", port) for node, port in ports.items()]
+        mesh.governance()
+        web = {"url": f"http://127.0.0.1:{ports['acme']}/mcp"}
+        spec = {"ledger": mesh.stdio_ledger(), "web": web}
+        replicas = [mesh.node("acme", replica, servers=spec, log_level="warn") for replica in "ab"]
+        async with await NatsBus.connect(mesh.nats.url) as bus:
+            node = self._own_node(bus, ports["globex"])
+            await node.start()
+            try:
+                async with mesh.client() as client:
+                    await self._load(client, Mischief(rng, replicas, servers, os.getpid()), rng)
+            finally:
+                await node.stop()
+
+    def _own_node(self, bus: NatsBus, port: int) -> Node:
+        stdio = self.mesh.stdio_ledger()
+        settings = load_settings(node="globex", heartbeat=HEARTBEAT)
+        return Node(
+            bus,
+            settings,
+            {
+                "ledger": StdioSpec(stdio["command"], tuple(stdio["args"]), stdio["env"]),
+                "web": HttpSpec(f"http://127.0.0.1:{port}/mcp"),
+            },
+        )
+
+    async def _load(self, client: FederationClient, mischief: Mischief, rng: random.Random) -> None:
+        await self._healthy(client)
+        warm = Load(client, rng, IN_FLIGHT, begun=1_000_000)
+        await self._for(warm, WARM_UP)
+        await asyncio.sleep(1)
+        start = await take_census(self.monitor)
+        say(f"at the start: {start}")
+        load = Load(client, rng, IN_FLIGHT)
+        await self._for(load, self.seconds - SETTLING, mischief)
+        say(f"done: {dict(mischief.done)}")
+        say(f"calls: {summary(load)}")
+        self.problems += broken_promises(load, self.mesh.ledger)
+        await self._healthy(client)
+        more = await returned_to(start, self.monitor, SETTLING)
+        self.problems += [f"more {what} than at the start: {counts}" for what, counts in more.items()]
+
+    async def _for(self, load: Load, seconds: float, mischief: Mischief | None = None) -> None:
+        async with asyncio.TaskGroup() as both:
+            both.create_task(load.run())
+            stopped = asyncio.Event()
+            if mischief is not None:
+                both.create_task(mischief.run(stopped))
+            await asyncio.sleep(seconds)
+            stopped.set()
+            load.over.set()
+
+    async def _healthy(self, client: FederationClient) -> None:
+        """Wait until every node has its replicas, and each of its servers answers."""
+        names = [f"{server}.echo@{node}" for server in SERVERS for node in NODES]
+        await published(client, *names)
+        await instances(client, "acme", 2)
+        deadline = time.monotonic() + SETTLING
+        for name in names:
+            answers = 0
+            while answers < 6:  # by chance from both replicas
+                try:
+                    await client.execute(name, {"text": "well"}, timeout=5)
+                    answers += 1
+                except FederationError as error:
+                    answers = 0
+                    if time.monotonic() > deadline:
+                        self.problems.append(f"{name} is not well again: {error.code}: {error.message}")
+                        break
+                    await asyncio.sleep(0.2)
+
+
+def left_behind(ledger: Path) -> list[str]:
+    """The processes that were started for the run and are still there."""
+    mine = f"{VARIABLE}={ledger}"
+    found = having(lambda pid: pid != os.getpid() and has_variable(pid, mine))
+    return [f"process {pid} is left: {command_of(pid)}" for pid in found]
+
+
+def main() -> int:
+    """Run it; 1 where a promise was broken."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.stress", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="in all, about (60)")
+    options = parser.parse_args()
+    configure_logs("error")
+    folder = temporary_folder()
+    monitor = free_port()
+    say(f"seed {options.seed}")
+    with Processes(folder, NatsServer(folder, config=f'http: "127.0.0.1:{monitor}"')) as mesh:
+        os.environ[VARIABLE] = str(mesh.ledger.path)
+        stress = Stress(mesh, options.seed, max(SETTLING + 5, min(600, options.seconds)))
+        stress.monitor = f"http://127.0.0.1:{monitor}"
+        uvloop.run(stress.run())
+    stress.problems += left_behind(mesh.ledger.path)
+    for problem in stress.problems[:20]:
+        say(f"BROKEN {problem}")
+    say(f"{len(stress.problems)} promises broken" if stress.problems else "every promise was kept")
+    with suppress(OSError):
+        shutil.rmtree(folder)
+    return 1 if stress.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
