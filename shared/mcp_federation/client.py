@@ -14,13 +14,23 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from tenacity.wait import wait_random_exponential
 
 from mcp_federation.balancing import Balancer
+from mcp_federation.bus.blobs import DEFAULT_LIMIT, Blobs
 from mcp_federation.bus.nats import NatsBus
 from mcp_federation.bus.protocol import Bus, Delivery
+from mcp_federation.catalog.performance import PerformanceView
 from mcp_federation.catalog.replica import CatalogReplica
 from mcp_federation.catalog.state import CatalogTool
 from mcp_federation.contract.arguments import bind
 from mcp_federation.contract.mcp import CallParams, CallResult, decode_result
-from mcp_federation.contract.messages import Cancel, Progress, Running, decode, encode, raise_error_reply
+from mcp_federation.contract.messages import (
+    Blob,
+    Cancel,
+    Progress,
+    Running,
+    decode,
+    encode,
+    raise_error_reply,
+)
 from mcp_federation.contract.names import split_federated_name
 from mcp_federation.contract.subjects import CANCEL, Header
 from mcp_federation.errors import (
@@ -79,6 +89,7 @@ class FederationClient:
 
     `home` names the node whose tools a plain name prefers, where no `balancer` knows that already.
     `on_outcome` is called with each try's provider, its seconds, and what it failed with; it must not raise.
+    `max_payload` bounds arguments and results, in bytes. Its owner closes it.
     """
 
     def __init__(
@@ -89,11 +100,17 @@ class FederationClient:
         home: str | None = None,
         balancer: Balancer | None = None,
         on_outcome: OnOutcome | None = None,
+        max_payload: int = DEFAULT_LIMIT,
     ) -> None:
         self._on_outcome = on_outcome
         self._bus = bus
         self.catalog = catalog
         self._balancer = Balancer(home=home) if balancer is None else balancer
+        self._blobs = Blobs(bus, limit=max_payload)
+
+    async def close(self) -> None:
+        """Keep nothing for anybody any longer."""
+        await self._blobs.close()
 
     @classmethod
     @asynccontextmanager
@@ -113,10 +130,15 @@ class FederationClient:
         """
         async with await NatsBus.connect(url, name="mcp-federation-client") as bus:
             catalog = CatalogReplica(bus, ApprovalVerifier(trusted_keys), imports)
+            figures = PerformanceView(bus)
+            client = cls(bus, catalog, balancer=Balancer(figures, home=home))
             try:
                 await catalog.start()
-                yield cls(bus, catalog, home=home)
+                await figures.start()
+                yield client
             finally:
+                await client.close()
+                await figures.stop()
                 await catalog.stop()
 
     def discover(self) -> list[CatalogTool]:
@@ -248,12 +270,20 @@ class FederationClient:
         self, tool: CatalogTool, arguments: dict[str, Any], timeout: float, call: "_Call"
     ) -> CallResult:
         payload = encode(CallParams(name=tool.name, arguments=arguments))
-        request_id = call.request_id(tool)
         headers = {
             Header.TIMEOUT_MS: str(max(1, int(timeout * 1000))),
-            Header.REQUEST_ID: request_id,
+            Header.REQUEST_ID: call.request_id(tool),
             Header.ACCEPT: "interim" if call.on_progress is None else "progress",
         }
+        if not self._blobs.needed(len(payload)):
+            return await self._answer(tool, payload, timeout, headers, call)
+        with await self._blobs.offer(payload, hold=timeout) as offer:
+            headers[Header.BLOB] = "1"
+            return await self._answer(tool, encode(offer.blob), timeout, headers, call)
+
+    async def _answer(
+        self, tool: CatalogTool, payload: bytes, timeout: float, headers: dict[str, str], call: "_Call"
+    ) -> CallResult:
         alive = WhileAlive(self._bus, tool.node, self.catalog.state.instances(tool.node))
         try:
             async with alive:
@@ -272,9 +302,21 @@ class FederationClient:
                 self.catalog.note_unavailable(tool.node)
             raise
         except asyncio.CancelledError:
-            await self._bus.publish(CANCEL.of(tool.node), encode(Cancel(request_id=request_id)))
+            cancel = Cancel(request_id=headers[Header.REQUEST_ID])
+            await self._bus.publish(CANCEL.of(tool.node), encode(cancel))
             raise
-        return _result(reply)
+        if Header.BLOB in reply.headers:
+            left = max(call.deadline - asyncio.get_running_loop().time(), REPLY_GRACE)
+            return _result(await self._fetched(reply.payload, left))
+        if Header.ERROR_CODE in reply.headers:
+            raise_error_reply(reply.payload)
+        return _result(reply.payload)
+
+    async def _fetched(self, payload: bytes, timeout: float) -> bytes:
+        try:
+            return await self._blobs.fetch(decode(payload, Blob), timeout)
+        except InvalidRequest as error:
+            raise InternalError(f"the tool ran, and its result did not arrive: {error.message}") from error
 
 
 def _on_interim(alive: WhileAlive, on_progress: OnProgress | None, delivery: Delivery) -> None:
@@ -293,11 +335,9 @@ def _unavailable(tool: CatalogTool) -> NodeUnavailable:
     return NodeUnavailable(f"the node {tool.node!r} does not answer", {"node": tool.node, "tool": tool.name})
 
 
-def _result(reply: Delivery) -> CallResult:
-    if Header.ERROR_CODE in reply.headers:
-        raise_error_reply(reply.payload)
+def _result(payload: bytes) -> CallResult:
     try:
-        result = decode_result(reply.payload)
+        result = decode_result(payload)
     except InvalidRequest as error:
         raise InternalError("the node answered with what is no result") from error
     if result.is_error:

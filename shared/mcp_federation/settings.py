@@ -37,7 +37,12 @@ class Settings(BaseSettings):
     nodes: Words = Field((), description="partner meshes: https:// and nats:// URLs, comma separated")
     host: str = Field("127.0.0.1", description="the edge's address")
     port: int = Field(8000, ge=0, le=65535, description="the edge's port; 0 takes a free one")
-    max_body: int = Field(1024 * 1024, ge=1024, description="the largest request body")
+    max_payload: int = Field(
+        64 * 1024 * 1024,
+        ge=1024,
+        description="the largest arguments, and the largest result, of an execution",
+    )
+    max_body: int = Field(1024 * 1024, ge=1024, description="the largest request body but that of /execute")
     max_depth: int = Field(64, ge=1, le=500, description="the deepest nesting of a request body")
 
     heartbeat: float = Field(2.0, gt=0, le=3600, description="seconds between a node's presences")

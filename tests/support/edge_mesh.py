@@ -24,6 +24,7 @@ from mcp_federation.contract.messages import (
     Cancel,
     CatalogEntry,
     Presence,
+    Progress,
     RefusedTool,
     ServerState,
     Submission,
@@ -76,6 +77,7 @@ class BusNode:
         self.approver = approver
         self.calls: list[CallParams] = []
         self.headers: list[Mapping[str, str]] = []
+        self.steps: list[Progress] = []
         self.submissions: list[Submission] = []
         self.cancelled: asyncio.Queue[str] = asyncio.Queue()
         self.on_submission: Submitted | None = None
@@ -136,6 +138,9 @@ class BusNode:
         function = self._functions.get(EXECUTE.parse(delivery.subject)[1])
         if function is None:
             raise ToolNotFound("no such tool here")
+        if delivery.headers.get(Header.ACCEPT) == "progress":
+            for step in self.steps:
+                await self.bus.publish(delivery.reply or "", encode(step), {Header.INTERIM: "progress"})
         content = await function(**params.arguments)
         return Reply(msgspec.json.encode(content))
 
@@ -212,6 +217,9 @@ def check_documented(document: dict[str, Any], method: str, path: str, answer: A
         assert not answer.body
         return
     media_type = answer.headers["Content-Type"]
+    if media_type == "text/event-stream":
+        assert media_type in described["content"]
+        return
     schema = {**described["content"][media_type]["schema"], "components": document["components"]}
     jsonschema_rs.validator_for(schema).validate(answer.json)
 

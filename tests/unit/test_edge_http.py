@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from mcp_federation.bus.memory import MemoryBus
 from mcp_federation.edge import incoming
+from mcp_federation.edge.execution import ENVELOPE
 from mcp_federation.edge.server import listening_socket, url_of
 from mcp_federation.errors import Conflict, InvalidRequest
 from tests.support.edge_mesh import TOKEN, Edge, edge_settings, ensure_streams, running_edge, served
@@ -133,14 +134,18 @@ async def test_a_body_at_the_depth_bound_is_read(edge: Edge) -> None:
     assert (await edge.post_bytes("/execute", body)).status == 404
 
 
-@pytest.mark.parametrize("path", ["/execute", "/metadata", "/register"])
-async def test_a_body_over_the_bound_is_refused_and_the_edge_lives_on(memory: MemoryBus, path: str) -> None:
-    async with running_edge(memory, edge_settings(max_body=2000)) as edge:
-        at_the_bound = b"[" + b" " * 1998 + b"]"
+@pytest.mark.parametrize(
+    ("path", "bound"), [("/execute", 3000 + ENVELOPE), ("/metadata", 2000), ("/register", 2000)]
+)
+async def test_a_body_over_the_bound_is_refused_and_the_edge_lives_on(
+    memory: MemoryBus, path: str, bound: int
+) -> None:
+    async with running_edge(memory, edge_settings(max_body=2000, max_payload=3000)) as edge:
+        at_the_bound = b"[" + b" " * (bound - 2) + b"]"
         assert (await edge.post_bytes(path, at_the_bound)).status in (204, 400)
         answer = await edge.post_bytes(path, at_the_bound + b" ")
         assert answer.status == 413
-        assert answer.json == {**answer.json, "code": "payload_too_large", "limit": 2000}
+        assert answer.json == {**answer.json, "code": "payload_too_large", "limit": bound}
         assert (await edge.get("/healthz")).status == 200
 
 
@@ -151,7 +156,7 @@ async def test_chunks_over_the_bound_are_refused_before_all_have_come(memory: Me
         while not refused.is_set():
             yield b" " * 1000
 
-    async with running_edge(memory, edge_settings(max_body=2000)) as edge, served(edge) as real:
+    async with running_edge(memory, edge_settings(max_payload=2000)) as edge, served(edge) as real:
         headers = {"Content-Type": "application/json"}
         async with real.session.post(real.url + "/execute", data=endless(), headers=headers) as response:
             assert response.status == 413

@@ -2,12 +2,16 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from mcp_federation.balancing import Balancer
 from mcp_federation.bus.protocol import Bus
+from mcp_federation.catalog.performance import PerformanceView
 from mcp_federation.catalog.replica import CatalogReplica
 from mcp_federation.client import FederationClient
 from mcp_federation.edge.discovery import DISCOVER, Discover
@@ -17,7 +21,7 @@ from mcp_federation.edge.health import HEALTH, READINESS, Ready, healthz
 from mcp_federation.edge.incoming import BodyReader
 from mcp_federation.edge.metadata import RECENT, UPLOAD, MetadataLog, RecentRecords, UploadRecords
 from mcp_federation.edge.openapi import openapi_document
-from mcp_federation.edge.operations import Handler, Operation, routes
+from mcp_federation.edge.operations import Direct, Handler, Operation, routes
 from mcp_federation.edge.problems import on_error
 from mcp_federation.edge.registration import REGISTER, Register
 from mcp_federation.edge.server import HttpServer, listening_socket, url_of
@@ -41,12 +45,21 @@ _REQUEST_LEVELS = ("http", "verbose", "debug", "silly")
 
 
 class _Api(FastAPI):
-    """FastAPI with a document of ours instead of one that it would derive from pydantic models."""
+    """FastAPI with a document of ours instead of one that it would derive from pydantic models.
+
+    Operations that are handled directly pass by its middleware and its routing, which cost more than a call
+    over the bus; whatever else comes to their paths does not.
+    """
 
     document: dict[str, Any]
+    direct: dict[tuple[str, str], ASGIApp]
 
     def openapi(self) -> dict[str, Any]:
         return self.document
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self.direct.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        await (app or super().__call__)(scope, receive, send)
 
 
 def create_app(
@@ -75,9 +88,15 @@ def create_app(
     )
     app.document = openapi_document(handlers, token_needed=not gate.open)
     public = {operation.path for operation in handlers if operation.public}
-    app.add_middleware(
+    guarded = partial(
         Guard, gate=gate, public=public | {OPENAPI_PATH}, log_requests=settings.log_level in _REQUEST_LEVELS
     )
+    app.add_middleware(guarded)
+    app.direct = {
+        (operation.method, operation.path): guarded(handler.app)
+        for operation, handler in handlers.items()
+        if isinstance(handler, Direct)
+    }
     if gate.open:
         log.warn(
             "edge_open",
@@ -93,9 +112,9 @@ def _handlers(
     metadata: MetadataLog,
     replayed: Callable[[], bool],
     gate: Gate,
-) -> dict[Operation, Handler]:
+) -> dict[Operation, Handler | Direct]:
     catalog, home = client.catalog, settings.node
-    reader = BodyReader(settings)
+    reader = BodyReader(settings.max_body, settings.max_depth)
 
     def check_catalog() -> None:
         if not replayed():
@@ -103,7 +122,7 @@ def _handlers(
 
     return {
         DISCOVER: Discover(client, home, check_catalog),
-        EXECUTE: Execute(client, settings, check_catalog),
+        EXECUTE: Direct(Execute(client, settings, check_catalog)),
         UPLOAD: UploadRecords(metadata, catalog.state, home, reader),
         RECENT: RecentRecords(metadata, home),
         REGISTER: Register(bus, catalog, settings, reader),
@@ -136,11 +155,19 @@ async def run(
             catalog = CatalogReplica(bus, ApprovalVerifier(keys), imports)
             metadata = MetadataLog(bus, settings.node, Policy.of(settings))
             replayed = asyncio.Event()
-            client = FederationClient(bus, catalog, home=settings.node, on_outcome=metadata.observe)
+            figures = PerformanceView(bus)
+            client = FederationClient(
+                bus,
+                catalog,
+                balancer=Balancer(figures, home=settings.node),
+                on_outcome=metadata.observe,
+                max_payload=settings.max_payload,
+            )
             app = create_app(client, bus, settings, metadata, replayed=replayed.is_set)
             server = HttpServer(app, started)
             try:
                 await metadata.start()
+                await figures.start()
                 async with asyncio.TaskGroup() as tasks:
                     replay = tasks.create_task(_replay(catalog, replayed))
                     tasks.create_task(server.serve([sock]))
@@ -148,6 +175,8 @@ async def run(
                     replay.cancel()
                     server.stop()
             finally:
+                await client.close()
+                await figures.stop()
                 await metadata.stop()
                 await catalog.stop()
     log.info("edge_stopped", url=url)

@@ -2,23 +2,29 @@
 
 import asyncio
 from collections.abc import Callable
+from types import TracebackType
+from typing import Self
 
+import msgspec
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.types import Receive
+from starlette.types import Receive, Scope, Send
 
 from mcp_federation.bus.handling import stop_task
 from mcp_federation.catalog.state import CatalogTool
 from mcp_federation.client import FederationClient
 from mcp_federation.contract.mcp import CallResult
+from mcp_federation.edge.events import EventStream, wants_events
 from mcp_federation.edge.incoming import BodyReader
-from mcp_federation.edge.operations import Operation, json_response
+from mcp_federation.edge.operations import Operation
+from mcp_federation.edge.problems import problem_response
 from mcp_federation.edge.wire import ExecuteRequest, ExecuteResponse, execute_decoder
 from mcp_federation.errors import (
     BusUnavailable,
     Cancelled,
     ConnectionLost,
     DeadlineExceeded,
+    FederationError,
     InvalidArguments,
     InvalidRequest,
     NodeLost,
@@ -38,9 +44,12 @@ EXECUTE = Operation(
     summary="Execute a tool",
     description=(
         "A plain name goes to the best available provider, and on to the next while nothing ran. "
-        "A caller that hangs up cancels the execution."
+        "A caller that hangs up cancels the execution. With `Accept: text/event-stream` the answer is a "
+        "stream of server-sent events: `progress` as the tool tells of it, and at last `result` or, with "
+        "problem details, `error`; an error ahead of all events is answered with its own status."
     ),
     body=ExecuteRequest,
+    events=True,
     answers={200: ExecuteResponse},
     errors=(
         ToolNotFound,
@@ -60,47 +69,105 @@ EXECUTE = Operation(
 )
 
 
+ENVELOPE = 4096
+"""Bytes that a body may have around the arguments."""
+
+WATCH_AFTER = 0.05
+"""Seconds before one looks whether the caller is still there: most calls are over by then."""
+
+
 class Execute:
-    """Translates a call to the bus and its outcome back."""
+    """Translates a call to the bus and its outcome back; the ASGI application of the hot path.
+
+    It answers errors itself, so that no layer needs to stand around it.
+    """
 
     def __init__(
         self, client: FederationClient, settings: Settings, check_catalog: Callable[[], None]
     ) -> None:
         self._client = client
-        self._reader = BodyReader(settings)
+        self._reader = BodyReader(settings.max_payload + ENVELOPE, settings.max_depth)
         self._timeout = settings.call_timeout
         self._max_timeout = settings.max_call_timeout
         self._check_catalog = check_catalog
 
-    async def __call__(self, request: Request) -> Response:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer `POST /execute`."""
-        call = await self._reader.read(request, execute_decoder)
-        timeout = self._timeout if call.timeout is None else call.timeout
-        if timeout > self._max_timeout:
-            raise InvalidRequest(f"the longest timeout here is {self._max_timeout:g} s")
-        self._check_catalog()
-        tool, result = await self._while_connected(call, timeout, request.receive)
-        return json_response(ExecuteResponse(result=result.value, node=tool.node, tool=tool.name))
-
-    async def _while_connected(
-        self, call: ExecuteRequest, timeout: float, receive: Receive
-    ) -> tuple[CatalogTool, CallResult]:
-        """The outcome; when the caller hangs up first, the execution is cancelled."""
-        loop = asyncio.get_running_loop()
-        execution = loop.create_task(
-            self._client.execute_any(call.mcp_name, call.args, call.kwargs, timeout=timeout)
-        )
-        hanging_up = loop.create_task(_hung_up(receive))
+        events = EventStream(send) if wants_events(scope) else None
         try:
-            await asyncio.wait((execution, hanging_up), return_when=asyncio.FIRST_COMPLETED)
-            if not execution.done():
-                raise ClientDisconnect
-            return execution.result()
-        finally:
-            await stop_task(execution)
-            await stop_task(hanging_up)
+            call = await self._reader.read(Request(scope, receive), execute_decoder)
+            timeout = self._timeout if call.timeout is None else call.timeout
+            if timeout > self._max_timeout:
+                raise InvalidRequest(f"the longest timeout here is {self._max_timeout:g} s")
+            self._check_catalog()
+            async with WhileConnected(receive):
+                if events is not None:
+                    await self._stream(call, timeout, events)
+                    return
+                tool, result = await self._client.execute_any(
+                    call.mcp_name, call.args, call.kwargs, timeout=timeout
+                )
+        except (FederationError, HTTPException) as error:
+            await problem_response(error)(scope, receive, send)
+            return
+        body = msgspec.json.encode(_response(tool, result))
+        await send({"type": "http.response.start", "status": 200, "headers": _json_headers(len(body))})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _stream(self, call: ExecuteRequest, timeout: float, events: EventStream) -> None:
+        async with events:
+            try:
+                tool, result = await self._client.execute_any(
+                    call.mcp_name, call.args, call.kwargs, timeout=timeout, on_progress=events.progress
+                )
+            except FederationError as error:
+                if not events.begun:
+                    raise  # nothing was sent: it is answered with a status of its own
+                await events.last("error", problem_response(error).body)
+            else:
+                await events.last("result", msgspec.json.encode(_response(tool, result)))
 
 
-async def _hung_up(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+def _response(tool: CatalogTool, result: CallResult) -> ExecuteResponse:
+    return ExecuteResponse(result=result.value, node=tool.node, tool=tool.name)
+
+
+def _json_headers(length: int) -> list[tuple[bytes, bytes]]:
+    return [(b"content-type", b"application/json"), (b"content-length", b"%d" % length)]
+
+
+class WhileConnected:
+    """A block that is cancelled when the caller hangs up, and then left with `ClientDisconnect`."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._gone = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - for mypy: a coroutine that runs is in a task
+        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER, self._begin, task)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._watch is None:
+            return
+        await stop_task(self._watch)
+        task = asyncio.current_task()
+        if self._gone and task is not None and task.uncancel() == 0 and kind is asyncio.CancelledError:
+            raise ClientDisconnect from None
+
+    def _begin(self, task: "asyncio.Task[object]") -> None:
+        self._watch = asyncio.get_running_loop().create_task(self._look(task))
+
+    async def _look(self, task: "asyncio.Task[object]") -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._gone = True
+        task.cancel()

@@ -10,7 +10,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from mcp_federation.errors import InvalidRequest, PayloadTooLarge
-from mcp_federation.settings import Settings
 
 BODY_TIMEOUT = 30.0
 """Seconds that a client may take to send its body."""
@@ -26,9 +25,9 @@ T = TypeVar("T")
 class BodyReader:
     """Reads JSON bodies of bounded size and depth."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._max_size = settings.max_body
-        self._max_depth = settings.max_depth
+    def __init__(self, max_size: int, max_depth: int) -> None:
+        self._max_size = max_size
+        self._max_depth = max_depth
 
     async def read(self, request: Request, decoder: msgspec.json.Decoder[T]) -> T:
         """The body as the decoder's type.
@@ -40,7 +39,8 @@ class BodyReader:
             ClientDisconnect: the client went away.
         """
         # Required, as it keeps the forms of foreign web pages out.
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        declared = next((value for name, value in request.scope["headers"] if name == b"content-type"), b"")
+        if declared.partition(b";")[0].strip().lower() != b"application/json":
             raise HTTPException(415, "the body must be declared as application/json")
         body = await self._read(request)
         if nests_deeper(body, self._max_depth):

@@ -58,7 +58,10 @@ def _operation(operation: Operation, schemas: dict[int, Any], *, token_needed: b
         "description": operation.description,
         "security": [{_SCHEME: []}] if token_needed and not operation.public else [{}, {_SCHEME: []}],
         "responses": {
-            **{str(status): _answer(status, schemas.get(id(kind))) for status, kind in _sorted(operation)},
+            **{
+                str(status): _answer(status, schemas.get(id(kind)), events=operation.events)
+                for status, kind in _sorted(operation)
+            },
             **_problems(operation),
         },
     }
@@ -84,10 +87,12 @@ def _sorted(operation: Operation) -> list[tuple[int, Any]]:
     return sorted(operation.answers.items())
 
 
-def _answer(status: int, schema: Any) -> dict[str, Any]:
+def _answer(status: int, schema: Any, *, events: bool) -> dict[str, Any]:
     described: dict[str, Any] = {"description": http_title_and_code(status)[0]}
     if schema is not None:
         described["content"] = {"application/json": {"schema": schema}}
+    if events:
+        described["content"]["text/event-stream"] = {"schema": {"type": "string"}}
     return described
 
 

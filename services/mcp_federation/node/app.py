@@ -53,6 +53,7 @@ class Node:
             default_timeout=settings.call_timeout,
             max_timeout=settings.max_call_timeout,
             max_in_flight=settings.max_in_flight,
+            max_payload=settings.max_payload,
         )
         self._submissions = Submissions(bus, self._name, self.registrar, self.servers, self._make_server)
         self._heartbeat = Heartbeat(bus, self._name, settings.heartbeat, self.presence)

@@ -10,9 +10,10 @@ from typing import Any
 import jsonschema_rs
 import msgspec
 
+from mcp_federation.bus.blobs import Blobs
 from mcp_federation.bus.protocol import Bus, Delivery, Reply, Subscription
-from mcp_federation.contract.mcp import decode_params
-from mcp_federation.contract.messages import Cancel, Record, decode
+from mcp_federation.contract.mcp import CallParams, decode_params
+from mcp_federation.contract.messages import Blob, Cancel, Record, decode, encode
 from mcp_federation.contract.subjects import CANCEL, EXECUTE, Header, node_queue
 from mcp_federation.errors import (
     Cancelled,
@@ -38,6 +39,9 @@ log = get_logger("node")
 START_PATIENCE = 10.0
 """Seconds that a call waits at most for a server that starts with the node."""
 
+FETCH_PATIENCE = 5.0
+"""Seconds that a node which stops gives its callers to fetch large results."""
+
 MAX_PROBLEMS = 5
 MAX_PROBLEM_TEXT = 300
 
@@ -59,6 +63,7 @@ class Executor:
         default_timeout: float,
         max_timeout: float,
         max_in_flight: int,
+        max_payload: int,
     ) -> None:
         self._bus = bus
         self._node = node
@@ -72,6 +77,7 @@ class Executor:
         self._validators: dict[str, tuple[str, Callable[[Any], None]]] = {}
         self._names: dict[str, str] = {}
         self._outcomes = Outcomes()
+        self._blobs = Blobs(bus, limit=max_payload)
         self._running: dict[str, asyncio.Task[Any]] = {}
         self._cancelled: set[asyncio.Task[Any]] = set()
         self._subscriptions: list[Subscription] = []
@@ -94,6 +100,8 @@ class Executor:
         """Take no more, and finish those taken."""
         for subscription in self._subscriptions:
             await subscription.close()
+        await self._blobs.taken(FETCH_PATIENCE)
+        await self._blobs.close()
 
     async def _respond(self, delivery: Delivery) -> Reply:
         self.stats["requests"] += 1
@@ -107,7 +115,8 @@ class Executor:
             self._running.setdefault(request_id, task)
         caller = Caller(self._bus, delivery, self._instance)
         try:
-            return Reply(await self._once(delivery, request_id, caller))
+            result = await self._once(delivery, request_id, caller)
+            return await self._reply(result, caller)
         except asyncio.CancelledError:
             self.stats["errors"] += 1
             task.uncancel()  # the caller is told, whoever cancelled
@@ -129,7 +138,8 @@ class Executor:
         timeout = self._timeout(delivery)
         if request_id is None:
             return await self._execute(delivery, timeout, caller)
-        call = fingerprint(delivery.subject, delivery.payload)
+        blob = decode(delivery.payload, Blob) if Header.BLOB in delivery.headers else None
+        call = fingerprint(delivery.subject, blob.digest.encode() if blob else delivery.payload)
         return await self._outcomes.once(
             request_id, call, lambda: self._execute(delivery, timeout, caller), timeout
         )
@@ -141,7 +151,7 @@ class Executor:
             tool = await self._awaited(name, timeout)
         if not tool.executable:
             raise NotExecutable(f"{name!r} is described only: nothing runs it")
-        params = decode_params(delivery.payload or b"{}")
+        params = await self._params(delivery, timeout)
         if params.name not in ("", name):
             raise InvalidRequest(f"the params name {params.name!r}, the subject {name!r}")
         self._validate(tool, params.arguments)
@@ -149,6 +159,17 @@ class Executor:
         if server is None:
             raise ServerUnavailable(f"the MCP server {tool.server!r} is not available")
         return await self._call(server, tool, params.arguments, timeout, caller)
+
+    async def _params(self, delivery: Delivery, timeout: float) -> CallParams:
+        if Header.BLOB not in delivery.headers:
+            return decode_params(delivery.payload or b"{}")
+        return decode_params(await self._blobs.fetch(decode(delivery.payload, Blob), timeout))
+
+    async def _reply(self, result: bytes, caller: Caller) -> Reply:
+        if not caller.takes_interim or not self._blobs.needed(len(result)):
+            return Reply(result)
+        offer = await self._blobs.offer(result)  # kept until the caller has it, or does not come for it
+        return Reply(encode(offer.blob), {Header.BLOB: "1"})
 
     def _name(self, subject: str) -> str:
         name = self._names.get(subject)

@@ -7,6 +7,7 @@ leaves the connection to other messages in between. The wire is described in `co
 import asyncio
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from hashlib import sha256
 from types import TracebackType
 from typing import Self
@@ -101,6 +102,7 @@ class Blobs:
         self._responder: Subscription | None = None
         self._starting = asyncio.Lock()
         self._offers: dict[str, Offer] = {}
+        self._released = asyncio.Event()
         self._number = 0
         self._fetching = 0
         self._fetched = asyncio.Event()
@@ -152,6 +154,13 @@ class Blobs:
         except BusUnavailable as error:
             raise ConnectionLost("the connection to NATS broke before the payload came") from error
 
+    async def taken(self, timeout: float) -> None:
+        """Wait until everything offered was fetched or released, for `timeout` seconds at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self._offers:
+                    await self._released.wait()
+
     async def close(self) -> None:
         """Keep nothing any longer."""
         for offer in list(self._offers.values()):
@@ -184,6 +193,8 @@ class Blobs:
     def _forget(self, offer: Offer) -> None:
         if self._offers.get(offer.blob.subject) is offer:
             del self._offers[offer.blob.subject]
+            self._released.set()
+            self._released = asyncio.Event()
 
     async def _respond(self, delivery: Delivery) -> Reply:
         offer = self._offers.get(delivery.subject)
