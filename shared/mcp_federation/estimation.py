@@ -123,7 +123,8 @@ class Success:
         successes = min(max(tally.successes, 0.0), tally.count)
         share = (successes + 1) / (tally.count + 2)
         variance = tally.count * share * (1 - share)
-        weight = variance / (variance + tally.noise)
+        # Of next to nothing the variance is too small for a double.
+        weight = variance / (variance + tally.noise) if variance else 0.0
         return Success(
             self.successes + weight * successes, self.failures + weight * (tally.count - successes)
         )

@@ -308,16 +308,22 @@ async def test_an_error_of_the_tool_is_told_as_one(mesh: Mesh) -> None:
         await mesh.call("plain.refuse", code=7)
 
 
-async def test_arguments_that_are_too_large_fail_at_the_caller_alone(mesh: Mesh) -> None:
+async def test_what_does_not_fit_a_message_travels_both_ways(mesh: Mesh) -> None:
     await plain_node(mesh)
-    with pytest.raises(PayloadTooLarge):
+    text = "größer" * 400_000
+    assert await mesh.call("plain.echo", text=text) == text
+
+
+async def test_arguments_over_the_bound_are_refused_before_they_travel(mesh: Mesh) -> None:
+    await plain_node(mesh, max_payload=1_500_000)
+    with pytest.raises(PayloadTooLarge, match="1500000"):
         await mesh.call("plain.echo", text="x" * 2_000_000)
     assert await mesh.call("plain.echo", text="x" * 500_000) == "x" * 500_000
 
 
-async def test_a_result_that_is_too_large_is_told_so(mesh: Mesh) -> None:
-    await plain_node(mesh)
-    with pytest.raises(PayloadTooLarge):
+async def test_a_result_over_the_bound_is_told_so(mesh: Mesh) -> None:
+    await plain_node(mesh, max_payload=1_500_000)
+    with pytest.raises(PayloadTooLarge, match="1500000"):
         await mesh.call("plain.big", size=2_000_000)
     assert len(await mesh.call("plain.big", size=500_000)) == 500_000
 
