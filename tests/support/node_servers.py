@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import mcp.client.stdio
 import pytest
 from mcp.server.mcpserver import MCPServer
 
@@ -17,7 +16,7 @@ from mcp_federation.client import FederationClient
 from mcp_federation.contract.messages import Presence, ServerState, decode
 from mcp_federation.contract.subjects import PRESENCE
 from mcp_federation.governance.app import GovernanceWorker
-from mcp_federation.node import registrar
+from mcp_federation.node import child, registrar
 from mcp_federation.node import server as supervision
 from mcp_federation.node.app import Node
 from mcp_federation.node.config import Spec, StdioSpec
@@ -169,7 +168,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervision, "BACKOFF_FIRST", 0.1)
     monkeypatch.setattr(registrar, "RETRY_FIRST", 0.1)
     # A server that does not end by itself is otherwise given two seconds.
-    monkeypatch.setattr(mcp.client.stdio, "PROCESS_TERMINATION_TIMEOUT", 0.1)
+    monkeypatch.setattr(child, "EXIT_TIMEOUT", 0.1)
 
 
 @asynccontextmanager

@@ -346,7 +346,7 @@ async def test_only_an_error_of_the_tool_is_one(run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("code", "kind"),
-    [(-32601, ToolNotFound), (-32602, InvalidArguments), (-32000, ServerUnavailable), (7, ToolFailed)],
+    [(-32601, ToolNotFound), (-32602, InvalidArguments), (-32000, ToolFailed), (7, ToolFailed)],
 )
 async def test_an_error_of_the_protocol_is_told(run: Run, code: int, kind: type[Exception]) -> None:
     box = await run(plain())

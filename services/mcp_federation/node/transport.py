@@ -10,21 +10,23 @@ from typing import Any, NamedTuple, Self
 
 import anyio
 import httpx2
-from mcp import Client, StdioServerParameters, stdio_client
+from mcp import Client
 from mcp.client.session import MessageHandlerFnT
 from mcp.client.sse import sse_client
+from mcp.client.stdio import get_default_environment
 from mcp.client.streamable_http import streamable_http_client
-from mcp_types import Implementation
 
 from mcp_federation.node.calls.calling import Calls
 from mcp_federation.node.calls.python import PythonCalls
 from mcp_federation.node.calls.results import Results
 from mcp_federation.node.calls.sdk import SdkCalls
+from mcp_federation.node.calls.stdio import Pipe, StdioCalls
+from mcp_federation.node.calls.wire import CLIENT_INFO, Requests
+from mcp_federation.node.child import Child
 from mcp_federation.node.config import HttpSpec, StdioSpec
 from mcp_federation.node.faults import Ended
 from mcp_federation.node.stderr_tail import StderrTail
 from mcp_federation.node.toolboxes import ToolboxSpec
-from mcp_federation.version import VERSION
 
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 300.0
@@ -82,17 +84,19 @@ async def open_connection(
     Enter and leave it in one task. Raises what the transport and the SDK raise.
     """
     async with AsyncExitStack() as stack:
+        pipe = Pipe()
         server: Any
         if isinstance(spec, ToolboxSpec):
             server = spec.server
         elif isinstance(spec, StdioSpec):
-            server = _watched(_stdio(spec, await stderr.open(), stderr), on_end)
+            child = await stack.enter_async_context(_stdio(spec, pipe, stderr))
+            server = _watched(pipe.streams(child), on_end)
         else:
             server = _watched(await _http(spec, stack), on_end)
         client = Client(
             server,
             message_handler=on_message,
-            client_info=Implementation(name="mcp-federation", version=VERSION),
+            client_info=CLIENT_INFO,
             # The SDK's response cache would answer a poll for changes with the old list.
             cache=None,
         )
@@ -100,6 +104,8 @@ async def open_connection(
         calls: Calls
         if isinstance(spec, ToolboxSpec):
             calls = PythonCalls(name, spec.server, client, results, max_concurrency)
+        elif isinstance(spec, StdioSpec):
+            calls = StdioCalls(name, pipe, child, Requests(client.protocol_version), results)
         else:
             calls = SdkCalls(name, client)
         try:
@@ -116,18 +122,21 @@ async def _watched(transport: Any, on_end: Callable[[], None]) -> AsyncIterator[
 
 
 @asynccontextmanager
-async def _stdio(spec: StdioSpec, errlog: Any, stderr: StderrTail) -> AsyncIterator[Any]:
+async def _stdio(spec: StdioSpec, pipe: Pipe, stderr: StderrTail) -> AsyncIterator[Child]:
     if spec.cwd is not None and not os.path.isdir(spec.cwd):  # noqa: ASYNC240, PTH112 - one stat of a local path
         raise Ended(f"its working directory {spec.cwd} is not there")
-    env = {"PATH": os.environ.get("PATH", os.defpath), **spec.env}
+    env = {**get_default_environment(), "PATH": os.environ.get("PATH", os.defpath), **spec.env}
     # Servers installed beside the federation are found without an activated environment.
     env["PATH"] += os.pathsep + sysconfig.get_path("scripts")
-    parameters = StdioServerParameters(
-        command=_resolved(spec.command, env["PATH"], spec.cwd), args=list(spec.args), env=env, cwd=spec.cwd
-    )
-    async with stdio_client(parameters, errlog) as streams:
+    command = _resolved(spec.command, env["PATH"], spec.cwd)
+    callbacks = {"on_line": pipe.on_line, "on_too_long": pipe.on_too_long, "on_end": pipe.on_end}
+    child = await Child.start([command, *spec.args], env, spec.cwd, await stderr.open(), **callbacks)
+    try:
         stderr.child_started()
-        yield streams
+        yield child
+    finally:
+        with anyio.CancelScope(shield=True):
+            await child.stop()
 
 
 def _resolved(command: str, path: str, cwd: str | None) -> str:

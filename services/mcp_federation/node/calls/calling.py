@@ -6,6 +6,9 @@ from typing import Any, NamedTuple, Protocol
 
 from mcp_federation.contract.messages import Progress
 from mcp_federation.errors import DeadlineExceeded
+from mcp_federation.logs import get_logger
+
+log = get_logger("node")
 
 OnProgress = Callable[[Progress], None]
 
@@ -55,6 +58,14 @@ class Disconnected(Exception):
 def too_late(timeout: float) -> DeadlineExceeded:
     """The error of a call that took longer than it may."""
     return DeadlineExceeded(f"the tool did not answer within {timeout:.3g} s")
+
+
+def tell(on_progress: OnProgress, progress: Progress) -> None:
+    """Tell who called; that it fails there is no reason to stop reading from the server."""
+    try:
+        on_progress(progress)
+    except Exception:
+        log.exception("progress_lost")
 
 
 class OwnTasks:

@@ -5,13 +5,12 @@ from typing import Any
 import anyio
 import httpx2
 from mcp import Client, MCPError
-from mcp.shared.dispatcher import ProgressFnT
 from mcp_types import CONNECTION_CLOSED, INVALID_REQUEST, InputRequiredResult
 from pydantic import ValidationError
 
 from mcp_federation.contract.messages import Progress
 from mcp_federation.errors import ToolFailed
-from mcp_federation.node.calls.calling import Disconnected, OnProgress, Outcome, OwnTasks
+from mcp_federation.node.calls.calling import Disconnected, OnProgress, Outcome, OwnTasks, tell
 from mcp_federation.node.calls.results import BrokenContract
 from mcp_federation.node.faults import call_error
 
@@ -39,7 +38,7 @@ class SdkCalls:
 
     async def work(self, name: str, arguments: dict[str, Any], on_progress: OnProgress | None) -> Outcome:
         """The call itself, without a deadline."""
-        progress = _progress_callback(on_progress) if on_progress else None
+        progress = _Told(on_progress) if on_progress else None
         try:
             result = await self._client.session.call_tool(
                 name, arguments, progress_callback=progress, allow_input_required=True
@@ -52,6 +51,9 @@ class SdkCalls:
             raise Disconnected(message, fault=fault) from error
         except (ValidationError, RuntimeError) as error:
             raise BrokenContract(str(error)) from error
+        finally:
+            if progress is not None:
+                progress.end()
         if isinstance(result, InputRequiredResult):
             raise ToolFailed("the tool asks for more input, which callers here cannot give")
         return Outcome(result.model_dump_json(by_alias=True, exclude_none=True).encode(), result.is_error)
@@ -69,8 +71,15 @@ class SdkCalls:
         return call_error(error, self._server, tool)
 
 
-def _progress_callback(on_progress: OnProgress) -> ProgressFnT:
-    async def callback(progress: float, total: float | None = None, message: str | None = None) -> None:
-        on_progress(Progress(progress=progress, total=total, message=message))
+class _Told:
+    """The SDK's progress callback; nothing is told behind the result."""
 
-    return callback
+    def __init__(self, on_progress: OnProgress) -> None:
+        self._on_progress: OnProgress | None = on_progress
+
+    async def __call__(self, progress: float, total: float | None = None, message: str | None = None) -> None:
+        if self._on_progress is not None:
+            tell(self._on_progress, Progress(progress=progress, total=total, message=message))
+
+    def end(self) -> None:
+        self._on_progress = None
