@@ -3,8 +3,9 @@
 import asyncio
 import json
 import sys
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import Any, cast
 
 import nats
 import uvicorn
@@ -51,7 +52,7 @@ def fastapi_app(url: str) -> FastAPI:
     """The least that puts NATS behind HTTP with FastAPI and nats-py."""
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI):
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.nats = await nats.connect(url)
         yield
         await app.state.nats.close()
@@ -59,9 +60,9 @@ def fastapi_app(url: str) -> FastAPI:
     app = FastAPI(lifespan=lifespan)
 
     @app.post("/execute")
-    async def execute(call: dict) -> dict:
+    async def execute(call: dict[str, Any]) -> dict[str, Any]:
         msg = await app.state.nats.request(SUBJECT, json.dumps(call).encode(), timeout=REQUEST_TIMEOUT)
-        return json.loads(msg.data)
+        return cast(dict[str, Any], json.loads(msg.data))
 
     return app
 
