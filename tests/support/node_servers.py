@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from mcp.server.mcpserver import MCPServer
 
 from mcp_federation.bus.protocol import Bus, Delivery
@@ -23,7 +24,8 @@ from mcp_federation.node.config import Spec, StdioSpec
 from mcp_federation.node.toolboxes import ToolboxSpec
 from mcp_federation.settings import load_settings
 from mcp_federation.trust.approvals import ApprovalVerifier
-from mcp_federation.trust.keys import TrustedKey
+from mcp_federation.trust.keys import TrustedKey, trusted
+from mcp_federation.trust.policy import Policy
 from tests.conftest import Connect
 from tests.support.plain_servers import GOOD
 
@@ -72,10 +74,9 @@ class Mesh:
 
     async def open(self) -> None:
         self.bus: Bus = await self.connect()
-        key = await self.govern()
-        self.catalog = CatalogReplica(self.bus, ApprovalVerifier([key]))
+        self.key = await self.govern()
+        self.catalog = await self.replica()
         await self.bus.subscribe(PRESENCE.every(), self._on_presence, limit=1)
-        await self.catalog.start()
         self.client = FederationClient(self.bus, self.catalog)
 
     async def close(self) -> None:
@@ -84,8 +85,15 @@ class Mesh:
         await self.catalog.stop()
         await self.ungovern()
 
-    async def govern(self) -> TrustedKey:
-        self.governance = GovernanceWorker(await self.connect(), self.folder)
+    async def replica(self, imports: Policy | None = None) -> CatalogReplica:
+        """A replica of the catalog, which has read all that is published."""
+        replica = CatalogReplica(self.bus, ApprovalVerifier([self.key]), imports)
+        await replica.start()
+        return replica
+
+    async def govern(self, operators: Iterable[Ed25519PrivateKey] = ()) -> TrustedKey:
+        known = [trusted(key.public_key()) for key in operators]
+        self.governance = GovernanceWorker(await self.connect(), self.folder, operators=known)
         return await self.governance.start()
 
     async def ungovern(self) -> None:

@@ -1,12 +1,14 @@
 """Finds the mesh that a client command is meant for, and runs the command against it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 import msgspec
 
 from mcp_federation.bus.handling import stop_task
+from mcp_federation.bus.nats import NatsBus
+from mcp_federation.bus.protocol import Bus
 from mcp_federation.client import FederationClient
 from mcp_federation.errors import InvalidRequest
 from mcp_federation.logs import configure_logs
@@ -19,7 +21,10 @@ from mcp_federation.trust.policy_file import load_policy
 INTERRUPTED: Final = 130
 """The exit code of a shell command that Ctrl-C ended."""
 
+CONNECT_TIMEOUT: Final = 5.0
+
 Work = Callable[[FederationClient], Awaitable[None]]
+BusWork = Callable[[Bus, RunningMesh, Settings], Awaitable[None]]
 
 
 def run_client(work: Work, **overrides: Any) -> int:
@@ -28,6 +33,17 @@ def run_client(work: Work, **overrides: Any) -> int:
     The mesh is that of `nats_url` (a flag or the environment), else the one that runs on the state
     directory.
     """
+    return _run_command(_work, work, **overrides)
+
+
+def run_on_bus(work: BusWork, **overrides: Any) -> int:
+    """Run `work` with a connection to the mesh and nothing more; its exit code."""
+    return _run_command(_bus_work, work, **overrides)
+
+
+def _run_command(
+    connected: Callable[[Settings, Any], Coroutine[Any, Any, None]], work: Any, **overrides: Any
+) -> int:
     settings = load_settings(**overrides)
     # What goes wrong is the command's to say, in one line.
     configure_logs("error")
@@ -36,7 +52,7 @@ def run_client(work: Work, **overrides: Any) -> int:
     async def main(stop: asyncio.Event) -> None:
         nonlocal interrupted
         loop = asyncio.get_running_loop()
-        working = loop.create_task(_work(settings, work))
+        working = loop.create_task(connected(settings, work))
         stopped = loop.create_task(stop.wait())
         try:
             await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -57,6 +73,13 @@ async def _work(settings: Settings, work: Work) -> None:
     imports = load_policy(settings.import_policy) if settings.import_policy else None
     async with FederationClient.connect(mesh.nats_url, keys, home=mesh.home, imports=imports) as client:
         await work(client)
+
+
+async def _bus_work(settings: Settings, work: BusWork) -> None:
+    mesh = find_mesh(settings)
+    bus = await NatsBus.connect(mesh.nats_url, name="mcp-federation-operator", timeout=CONNECT_TIMEOUT)
+    async with bus:
+        await work(bus, mesh, settings)
 
 
 def find_mesh(settings: Settings) -> RunningMesh:

@@ -1,11 +1,25 @@
 """The commands of `mcp-federation`. Each imports what it runs only when it runs."""
 
 import sys
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from mcp_federation.cli.governance_app import governance_app
+from mcp_federation.cli.options import (
+    AsJson,
+    Config,
+    Host,
+    LogLevel,
+    NatsUrl,
+    Port,
+    StateFolder,
+    Token,
+    Toolboxes,
+    Trust,
+    run_service_of,
+    words,
+)
 from mcp_federation.errors import FederationError
 
 app = typer.Typer(
@@ -17,35 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Config = Annotated[
-    Path | None, typer.Option(help="An mcpServers file, as MCP clients use it.", metavar="FILE")
-]
-Toolboxes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--toolbox", help="A Python toolbox: module:object or a folder. Repeatable.", metavar="SPEC"
-    ),
-]
-NatsUrl = Annotated[str | None, typer.Option("--nats", help="NATS servers, comma separated.", metavar="URL")]
-Trust = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--trust", help="A governance key to trust: ed25519:… or a file. Repeatable.", metavar="KEY_OR_FILE"
-    ),
-]
-StateFolder = Annotated[
-    Path | None, typer.Option("--state-dir", help="Where keys and state are kept.", metavar="DIR")
-]
-LogLevel = Annotated[
-    str | None, typer.Option(help="error, warn, info, http, verbose, debug or silly.", metavar="LEVEL")
-]
-Host = Annotated[str | None, typer.Option(help="The address that the REST API listens on.")]
-Port = Annotated[int | None, typer.Option(help="The port of the REST API; 0 takes a free one.", max=65535)]
-Token = Annotated[
-    str | None,
-    typer.Option(help="The bearer token of the REST API; better set MCP_FEDERATION_TOKEN.", metavar="TOKEN"),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+app.add_typer(governance_app, name="governance")
 
 
 def _print_version(wanted: bool) -> None:
@@ -102,28 +88,22 @@ def node(
     log_level: LogLevel = None,
 ) -> None:
     """Run one organisation's node: its MCP servers and Python toolboxes."""
-    _run(
+    run_service_of(
         "node",
         node=name,
         config=config,
-        toolboxes=_words(toolbox),
+        toolboxes=words(toolbox),
         nats_url=nats,
-        trusted_keys=_words(trust),
+        trusted_keys=words(trust),
         state_dir=state_dir,
         log_level=log_level,
     )
 
 
 @app.command()
-def governance(nats: NatsUrl = None, state_dir: StateFolder = None, log_level: LogLevel = None) -> None:
-    """Run a governance worker: it judges registrations and signs approvals."""
-    _run("governance", nats_url=nats, state_dir=state_dir, log_level=log_level)
-
-
-@app.command()
 def metrics(nats: NatsUrl = None, state_dir: StateFolder = None, log_level: LogLevel = None) -> None:
     """Run a metrics worker: it aggregates anonymised execution records."""
-    _run("metrics", nats_url=nats, state_dir=state_dir, log_level=log_level)
+    run_service_of("metrics", nats_url=nats, state_dir=state_dir, log_level=log_level)
 
 
 @app.command()
@@ -140,14 +120,14 @@ def edge(
     log_level: LogLevel = None,
 ) -> None:
     """Run an edge: the REST API of the federation."""
-    _run(
+    run_service_of(
         "edge",
         host=host,
         port=port,
         token=token,
         node=home,
         nats_url=nats,
-        trusted_keys=_words(trust),
+        trusted_keys=words(trust),
         state_dir=state_dir,
         log_level=log_level,
     )
@@ -165,7 +145,7 @@ def discover(
     from mcp_federation.cli.discover import run_discover
 
     raise typer.Exit(
-        run_discover(query, as_json, nats_url=nats, trusted_keys=_words(trust), state_dir=state_dir)
+        run_discover(query, as_json, nats_url=nats, trusted_keys=words(trust), state_dir=state_dir)
     )
 
 
@@ -200,7 +180,7 @@ def call(
             timeout,
             as_json,
             nats_url=nats,
-            trusted_keys=_words(trust),
+            trusted_keys=words(trust),
             state_dir=state_dir,
         )
     )
@@ -213,13 +193,3 @@ def main(argv: list[str] | None = None) -> None:
     except FederationError as error:
         typer.echo(f"mcp-federation: {error.message}", err=True)
         sys.exit(1)
-
-
-def _run(kind: str, **overrides: Any) -> None:
-    from mcp_federation.cli.processes import run_service
-
-    raise typer.Exit(run_service(kind, **overrides))
-
-
-def _words(values: list[str] | None) -> tuple[str, ...] | None:
-    return tuple(values) if values else None

@@ -103,7 +103,11 @@ class _Side:
     def texts(self) -> list[tuple[Text, str]]:
         """The strings that a model sees, as it reads them."""
         own = ("name", "version", "server", "source_repo", "server_url")
-        return [(text, plain(text.text)) for text in self.reading.texts if text.path[0] not in own]
+        return [
+            (text, plain(text.text))
+            for text in self.reading.texts
+            if text.path[0] not in own and not (text.is_key and text.path[0] == "annotations")
+        ]
 
     @cached_property
     def whole(self) -> str:

@@ -78,9 +78,9 @@ def load_or_create_key(path: Path) -> Ed25519PrivateKey:
     try:
         if not path.exists():  # else not even a folder to write in is needed
             _create_key(path)
-        return _load_key(path)
     except OSError as error:
         raise InvalidRequest(f"cannot keep the private key {path.name}: {error.strerror}") from error
+    return load_key(path)
 
 
 def _create_key(path: Path) -> None:
@@ -97,11 +97,18 @@ def _create_key(path: Path) -> None:
         draft.unlink()
 
 
-def _load_key(path: Path) -> Ed25519PrivateKey:
-    if path.stat().st_mode & 0o077:
-        raise InvalidRequest(f"the private key {path.name} may be read by others: give it mode 0600")
+def load_key(path: Path) -> Ed25519PrivateKey:
+    """The private key kept at `path`.
+
+    Raises:
+        InvalidRequest: the file is not there, holds no such key, or others may read it.
+    """
     try:
+        if path.stat().st_mode & 0o077:
+            raise InvalidRequest(f"the private key {path.name} may be read by others: give it mode 0600")
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except OSError as error:
+        raise InvalidRequest(f"cannot read the private key {path.name}: {error.strerror}") from error
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise InvalidRequest(f"{path.name} holds no private key") from None
     if not isinstance(key, Ed25519PrivateKey):

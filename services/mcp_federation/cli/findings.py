@@ -1,0 +1,62 @@
+"""Shows what governance found, for people: what is wrong, where, and what to do."""
+
+import textwrap
+from collections.abc import Iterable
+from typing import Final
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from mcp_federation.contract.messages import Change, Finding, Severity
+from mcp_federation.mesh.terminal import safe_text
+
+SEVERITY_STYLES: Final[dict[Severity, str]] = {
+    "critical": "bold white on red",
+    "high": "bold red",
+    "medium": "bold yellow",
+    "low": "cyan",
+    "info": "dim",
+}
+DECISION_STYLES: Final = {
+    "approved": "bold green",
+    "quarantined": "bold yellow",
+    "rejected": "bold red",
+    "revoked": "bold red",
+}
+_INDENT: Final = 11
+_RANKS: Final = {"critical": 0, "high": 1, "medium": 2, "low": 3, "info": 4}
+
+
+def show_findings(console: Console, findings: Iterable[Finding]) -> None:
+    """Print findings, the gravest first; those of one rule with one remedy together."""
+    groups: dict[tuple[str, Severity, str], list[Finding]] = {}
+    for finding in sorted(findings, key=lambda finding: _RANKS[finding.severity]):
+        groups.setdefault((finding.rule, finding.severity, finding.remedy), []).append(finding)
+    for (rule, severity, remedy), group in groups.items():
+        head = Text(f"  {severity.upper():<{_INDENT - 2}}", SEVERITY_STYLES[severity])
+        head.append(safe_text(rule), "bold")
+        console.print(head)
+        for finding in group:
+            _show_place(console, finding)
+        console.print(Padding(Text(f"▸ {safe_text(remedy)}", "green"), (0, 0, 0, _INDENT)))
+
+
+def _show_place(console: Console, finding: Finding) -> None:
+    line = Text()
+    if finding.where:
+        line.append(f"{safe_text(finding.where)}: ", "magenta")
+    line.append(safe_text(finding.why))
+    if finding.probability is not None:
+        line.append(f" ({finding.probability:.0%} sure)", "dim")
+    console.print(Padding(line, (0, 0, 0, _INDENT)))
+
+
+def show_changes(console: Console, changes: Iterable[Change]) -> None:
+    """Print a difference, place by place."""
+    for change in changes:
+        console.print(Padding(Text(safe_text(change.where), "magenta"), (0, 0, 0, 2)))
+        for sign, text, style in (("-", change.before, "red"), ("+", change.after, "green")):
+            if text is not None:
+                shown = textwrap.indent(safe_text(text), "  ").lstrip()
+                console.print(Padding(Text(f"{sign} {shown}", style), (0, 0, 0, 4)))
