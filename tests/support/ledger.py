@@ -86,6 +86,18 @@ async def echo(text: str) -> str:
 
 
 @server.tool(structured_output=False)
+async def length(text: str) -> str:
+    """Tells how long a text is."""
+    return str(len(text))
+
+
+@server.tool(structured_output=False)
+async def fill(size: int) -> str:
+    """Gives a text of so many bytes."""
+    return "x" * size
+
+
+@server.tool(structured_output=False)
 async def process() -> str:
     """Tells the number of the process that it runs in."""
     return str(os.getpid())

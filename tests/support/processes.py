@@ -126,17 +126,31 @@ class Processes:
             signal.sigtimedwait([], 0.02)
         return process
 
-    def node(self, name: str, replica: str = "", *, servers: Any = None, **settings: object) -> Process:
-        """Start a replica of a node: with the ledger as a toolbox, or with `mcpServers` of its own."""
+    def node(
+        self,
+        name: str,
+        replica: str = "",
+        *,
+        servers: Any = None,
+        toolbox: bool | None = None,
+        **settings: object,
+    ) -> Process:
+        """Start a replica of a node: with `mcpServers` of its own, or else with the ledger as a toolbox."""
         label = f"{name}{replica}"
         flags = ["--name", name]
-        if servers is None:
-            flags += ["--toolbox", "tests.support.ledger:server"]
-        else:
+        if servers is not None:
             config = self.folder / f"{label}.json"
             config.write_text(json.dumps({"mcpServers": servers}))
             flags += ["--config", str(config)]
+        if toolbox if toolbox is not None else servers is None:
+            flags += ["--toolbox", "tests.support.ledger:server"]
         return self.service(label, "node", *flags, **settings)
+
+    def edge(self, home: str, **settings: object) -> str:
+        """Start an edge; its URL, which answers when it is ready."""
+        port = free_port()
+        self.service("edge", "edge", "--node", home, "--port", str(port), **settings)
+        return f"http://127.0.0.1:{port}"
 
     def stdio_ledger(self) -> dict[str, Any]:
         """The ledger as an entry of an `mcpServers` file, in a process of its own."""
