@@ -5,7 +5,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_federation.engine.pareto import Performance, Point, dominates, pareto_front, pareto_score, unit
+from mcp_federation.contract.messages import Tally
+from mcp_federation.engine.pareto import (
+    Bounds,
+    Performance,
+    Point,
+    confident_front,
+    dominates,
+    pareto_front,
+    pareto_score,
+    unit,
+)
+from mcp_federation.engine.predictor import Prediction
+from mcp_federation.engine.registry import bounds_of
+from mcp_federation.estimation import LATENCY_PRIOR, SUCCESS_PRIOR
 
 # Few distinct values, so that ties and duplicates are common.
 coarse = st.builds(
@@ -89,3 +102,58 @@ def test_usage_and_cost_efficiency_are_halved_where_documented() -> None:
 def test_impossible_measurements_are_refused(figures: tuple[int, float, float, float]) -> None:
     with pytest.raises(ValueError, match="must"):
         Performance(*figures)
+
+
+def around(success: float, latency: float, cost: float = 0.0, spread: float = 0.02) -> Bounds:
+    return Bounds(
+        Point(max(0.0, success - spread), latency * (1 + spread), cost),
+        Point(success, latency, cost),
+        Point(min(1.0, success + spread), latency / (1 + spread), cost),
+    )
+
+
+bounds = st.builds(
+    around,
+    st.sampled_from([0.0, 0.5, 0.9, 1.0]),
+    st.sampled_from([1.0, 10.0, 11.0, 100.0]),
+    st.sampled_from([0.0, 1.0]),
+    st.sampled_from([0.001, 0.05, 0.5]),
+)
+
+
+def test_three_lucky_calls_neither_dominate_a_thousand_nor_are_dominated() -> None:
+    lucky = bounds_of(predicted(Tally(count=3, successes=3, log_latency=3 * math.log(20))))
+    log = math.log(200)
+    proven = bounds_of(
+        predicted(
+            Tally(count=1000, successes=990, log_latency=990 * log, log_latency_squares=990 * (log**2 + 0.3))
+        )
+    )
+    assert confident_front([lucky, proven]) == [0, 1]
+
+
+def test_what_is_surely_worse_in_one_thing_and_nowhere_better_leaves_the_front() -> None:
+    assert confident_front([around(0.95, 100), around(0.95, 300), around(0.5, 100)]) == [0]
+    assert confident_front([around(0.95, 100, cost=1.0), around(0.95, 100, cost=0.0)]) == [1]
+
+
+def test_what_differs_by_next_to_nothing_stays_on_the_front() -> None:
+    assert confident_front([around(0.951, 100), around(0.95, 101)]) == [0, 1]
+
+
+@given(st.lists(bounds, max_size=30))
+def test_there_is_always_a_front_and_it_needs_no_one_that_is_off_it(these: list[Bounds]) -> None:
+    front = confident_front(these)
+    assert bool(front) == bool(these)
+    kept = [these[index] for index in front]
+    assert confident_front(kept) == list(range(len(kept)))
+
+
+@given(st.lists(bounds, max_size=20))
+def test_what_nothing_is_known_of_is_never_dominated(these: list[Bounds]) -> None:
+    unknown = Bounds(Point(0.0, 1e9, 0.0), Point(0.5, 300, 0.0), Point(1.0, 1e-9, 0.0))
+    assert len(these) in confident_front([*these, unknown])
+
+
+def predicted(tally: Tally) -> Prediction:
+    return Prediction(SUCCESS_PRIOR.updated(tally), LATENCY_PRIOR.updated(tally), tally.count)

@@ -142,11 +142,27 @@ def test_the_front_holds_the_measured_runnable_tools_that_no_other_dominates() -
         [tool_spec(name, "acme") for name in ("fast", "cheap", "worse", "unmeasured")]
     )
     registry.add_mcp(tool_spec("gone", "acme", available=False))
-    registry.record_performance("fast@acme", Performance(5, 1.0, 1.0, 0.5))
-    registry.record_performance("cheap@acme", Performance(5, 1.0, 9.0, 0.1))
-    registry.record_performance("worse@acme", Performance(5, 0.9, 9.0, 0.1))
-    registry.record_performance("gone@acme", Performance(5, 1.0, 0.1, 0.0))
+    registry.record_performance("fast@acme", Performance(500, 1.0, 10.0, 0.5))
+    registry.record_performance("cheap@acme", Performance(500, 1.0, 90.0, 0.1))
+    registry.record_performance("worse@acme", Performance(500, 0.7, 90.0, 0.1))
+    registry.record_performance("gone@acme", Performance(500, 1.0, 1.0, 0.0))
     assert [spec.name for spec in registry.get_pareto_front()] == ["fast@acme", "cheap@acme"]
+
+
+def test_every_measurement_finds_the_front_and_the_score_anew() -> None:
+    registry = ParetoMCPRegistry([tool_spec("clock", node) for node in ("acme", "globex")])
+    for node in ("acme", "globex"):
+        registry.record_performance(f"clock@{node}", Performance(500, 0.95, 50.0))
+    assert len(registry.get_pareto_front()) == 2
+    before = registry.get_exact("clock@acme")
+    assert before is not None
+    score = before.pareto_score
+    for _ in range(40):
+        registry.observe("clock@acme", success=False, latency_ms=50.0)
+    assert before.pareto_score < score - 0.1
+    assert [spec.name for spec in registry.get_pareto_front()] == ["clock@globex"]
+    registry.remove_mcp("clock@globex")
+    assert [spec.name for spec in registry.get_pareto_front()] == ["clock@acme"]
 
 
 def test_a_listener_hears_of_every_name_that_changes_until_it_unsubscribes() -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Self
 
@@ -24,6 +25,7 @@ from mcp_federation.errors import (
     ToolNotFound,
 )
 from mcp_federation.logs import get_logger
+from mcp_federation.records import observation
 from mcp_federation.trust.keys import read_trusted_keys
 from mcp_federation.trust.policy import Policy
 from mcp_federation.trust.policy_file import load_policy
@@ -137,10 +139,26 @@ class FederatedRAGMCPEngine(RAGMCPEngine):
         refusal: FederationError | None = None
         for spec in self._candidates(mcp_name):
             try:
-                return await self._owners[spec.name].execute(spec, args, kwargs)
+                return await self._observed(spec, args, kwargs)
             except (NodeUnavailable, Overloaded) as error:
                 refusal = error
         raise refusal or NotExecutable(f"nothing runs {mcp_name!r}", {"name": mcp_name})
+
+    async def _observed(self, spec: MCPToolSpec, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Run the tool, and let its outcome count where it says something of the provider."""
+        began = time.perf_counter()
+        try:
+            result = await self._owners[spec.name].execute(spec, args, kwargs)
+        except FederationError as error:
+            self._observe(spec, time.perf_counter() - began, error)
+            raise
+        self._observe(spec, time.perf_counter() - began, None)
+        return result
+
+    def _observe(self, spec: MCPToolSpec, seconds: float, error: FederationError | None) -> None:
+        record = observation(str(spec.metadata["node"]), spec.name, seconds, error)
+        if record is not None:
+            self._registry.observe(spec.name, success=record.success, latency_ms=record.latency_ms)
 
     def _candidates(self, name: str) -> list[MCPToolSpec]:
         registry = self.pareto_registry

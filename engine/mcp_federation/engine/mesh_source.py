@@ -147,12 +147,7 @@ class NatsMesh:
 
     def _measure(self, message: PerformanceMessage) -> None:
         if message.count:
-            self._performance[federated_name(message.tool, message.node)] = Performance(
-                count=message.count,
-                success_rate=min(1.0, message.successes / message.count),
-                latency_ms=message.latency_p50 or 0.0,
-                mean_cost=message.cost_total / message.count,
-            )
+            self._performance[federated_name(message.tool, message.node)] = _performance(message)
 
     def _take(self, catalog: CatalogReplica) -> None:
         fresh: dict[str, tuple[CatalogTool, MCPToolSpec]] = {}
@@ -177,3 +172,19 @@ class NatsMesh:
             available=available,
             source=self.label,
         )
+
+
+MAX_OWN_COUNT = 100
+"""Executions that only their provider reports count for at most in usage."""
+
+
+def _performance(message: PerformanceMessage) -> Performance:
+    own = message.count - min(message.observed, message.count)
+    return Performance(
+        count=message.count - own + min(own, MAX_OWN_COUNT),
+        success_rate=min(1.0, message.successes / message.count),
+        latency_ms=message.latency_p50 or 0.0,
+        mean_cost=message.cost_total / message.count,
+        provider=message.node,
+        reports=message.recent,
+    )

@@ -2,9 +2,12 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from mcp_federation.contract.messages import Tally
+from mcp_federation.estimation import log_of
 
 USAGE_WEIGHT = 0.4
 RELIABILITY_WEIGHT = 0.35
@@ -16,6 +19,15 @@ HALF_USAGE_COUNT = 100
 HALF_COST = 0.01
 """Mean cost of an execution at which measured cost efficiency is 0.5, in the publisher's currency."""
 
+_TYPICAL_SPREAD = 0.5
+"""The variance of ln(latency) that is assumed where only a typical latency is known."""
+
+_SOMEBODY = "?"
+
+SUCCESS_GRID = 0.02
+LATENCY_GRID = 1.1
+"""What makes no difference worth a place on the front: two points of success, a tenth of latency."""
+
 
 @dataclass(frozen=True, slots=True)
 class Performance:
@@ -25,6 +37,9 @@ class Performance:
     reliability = success rate.
     cost efficiency = 1 / (1 + mean cost / 0.01): 1 for a free tool, 0.5 at 0.01 an execution.
 
+    `reports` has the latest executions by who reported them, where that is known; `provider` is the one
+    of them that runs the tool.
+
     Raises:
         ValueError: a figure is not finite or out of its range.
     """
@@ -33,6 +48,8 @@ class Performance:
     success_rate: float
     latency_ms: float
     mean_cost: float = 0.0
+    provider: str = ""
+    reports: Mapping[str, Tally] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.count < 0 or not 0 <= self.success_rate <= 1:
@@ -50,6 +67,22 @@ class Performance:
         """Cost efficiency in (0, 1]."""
         return 1 / (1 + self.mean_cost / HALF_COST)
 
+    @property
+    def tallies(self) -> Mapping[str, Tally]:
+        """The executions by reporter; all of them under no name where it is not known who reported."""
+        if self.reports or not self.count:
+            return self.reports
+        successes = self.count * self.success_rate
+        log_latency = log_of(self.latency_ms)
+        whole = Tally(
+            count=float(self.count),
+            successes=successes,
+            log_latency=successes * log_latency,
+            log_latency_squares=successes * (log_latency**2 + _TYPICAL_SPREAD),
+            cost=self.count * self.mean_cost,
+        )
+        return {_SOMEBODY: whole}
+
 
 class Point(NamedTuple):
     """What tools are compared by: more success is better, less latency and less cost are."""
@@ -57,6 +90,14 @@ class Point(NamedTuple):
     success: float
     latency: float
     cost: float
+
+
+class Bounds(NamedTuple):
+    """What a tool is at worst, as is expected, and at best, as sure as its measurements allow."""
+
+    worst: Point
+    expected: Point
+    best: Point
 
 
 def unit(value: float) -> float:
@@ -76,12 +117,7 @@ def pareto_score(usage: float, reliability: float, cost_efficiency: float) -> fl
 
 def dominates(one: Point, other: Point) -> bool:
     """Whether `one` is nowhere worse than `other` and somewhere better."""
-    return (
-        one != other
-        and one.success >= other.success
-        and one.latency <= other.latency
-        and one.cost <= other.cost
-    )
+    return one != other and _nowhere_worse(one, other)
 
 
 def pareto_front(points: Sequence[Point]) -> list[int]:
@@ -94,7 +130,7 @@ def pareto_front(points: Sequence[Point]) -> list[int]:
     latencies: list[float] = []
     costs: list[float] = []
     front: set[Point] = set()
-    for point in sorted(set(points), key=lambda p: (-p.success, p.latency, p.cost)):
+    for point in sorted(set(points), key=_best_first):
         step = bisect_right(latencies, point.latency)
         if step and costs[step - 1] <= point.cost:
             continue
@@ -106,3 +142,48 @@ def pareto_front(points: Sequence[Point]) -> list[int]:
         latencies[start:end] = [point.latency]
         costs[start:end] = [point.cost]
     return [index for index, point in enumerate(points) if point in front]
+
+
+def confident_front(bounds: Sequence[Bounds]) -> list[int]:
+    """The indices of those that no other dominates with confidence, ascending; O(n f) for f of them.
+
+    One dominates another where it is nowhere worse, neither at worst nor as expected, and somewhere better
+    at worst than the other at best, on a grid of what makes a difference. A few lucky calls leave a wide
+    interval: their worst is too bad to dominate, their best too good to be dominated.
+
+    That is a strict order, and whatever dominates is better at worst: visited from the best worst on,
+    each needs to be compared with those that were kept only.
+    """
+    gridded = [Bounds(*map(_gridded, bound)) for bound in bounds]
+    order = sorted(range(len(bounds)), key=lambda index: _best_first(gridded[index].worst))
+    kept: list[Bounds] = []
+    front: list[int] = []
+    for index in order:
+        bound = gridded[index]
+        if not any(_dominates(other, bound) for other in kept):
+            front.append(index)
+            if bound not in kept:
+                kept.append(bound)
+    return sorted(front)
+
+
+def _dominates(one: Bounds, other: Bounds) -> bool:
+    return (
+        _nowhere_worse(one.worst, other.worst)
+        and _nowhere_worse(one.expected, other.expected)
+        and not _nowhere_worse(other.best, one.worst)
+    )
+
+
+def _nowhere_worse(one: Point, other: Point) -> bool:
+    return one.success >= other.success and one.latency <= other.latency and one.cost <= other.cost
+
+
+def _best_first(point: Point) -> tuple[float, float, float]:
+    return -point.success, point.latency, point.cost
+
+
+def _gridded(point: Point) -> Point:
+    """The point on the grid, where what differs by next to nothing is equal."""
+    latency = math.floor(math.log(max(point.latency, 1e-3)) / math.log(LATENCY_GRID))
+    return Point(math.floor(point.success / SUCCESS_GRID), latency, point.cost)

@@ -13,6 +13,8 @@ from mcp_federation.engine.analytics import Durations, Stopwatch
 from mcp_federation.engine.brainstorming import BrainstormingSession
 from mcp_federation.engine.documents import tool_text
 from mcp_federation.engine.llm import ChatScorer
+from mcp_federation.engine.recommendation import Explorer, Objective
+from mcp_federation.engine.recommending import recommendations
 from mcp_federation.engine.registry import ParetoMCPRegistry
 from mcp_federation.engine.retrieval import BM25Retriever, Retriever
 from mcp_federation.engine.selection import select
@@ -29,6 +31,9 @@ from mcp_federation.engine.validation import Candidate, Scorer, Validator
 from mcp_federation.errors import InvalidRequest
 
 MAX_TOP_K = 1_000
+SPARE = 4
+"""Tools that are looked at for each that is recommended."""
+
 _INDEX_BATCH = 100
 """Tools that are indexed before other tasks of the event loop get their turn."""
 
@@ -80,6 +85,7 @@ class RAGMCPEngine:
         self._indexed: dict[str, str] = {}
         self._terms: dict[str, frozenset[str]] = {}
         self._stale: dict[str, None] = {}
+        self._explorer = Explorer()
         self._registry = ParetoMCPRegistry()
         self._watch(self._registry)
 
@@ -132,6 +138,26 @@ class RAGMCPEngine:
         """The best tools for a request as plain dicts, each with a reason; empty where it cannot be used."""
         result = await self.execute_rag_mcp_pipeline(query, {"top_k": max_recommendations})
         return [_recommendation(found) for found in result.retrieved_mcps]
+
+    async def recommend(
+        self, query: str, objective: Objective | str = Objective.BALANCED, limit: int = 3
+    ) -> list[dict[str, Any]]:
+        """The tools to use for a request, best first, each with its providers, best first.
+
+        The `objective` (balanced, reliability, latency or cost) says what to prefer among tools that fit; see
+        `recommendation` for the rule. A few recommendations try a tool of which little is known.
+
+        Raises:
+            InvalidRequest: there is no such objective, or the request cannot be used.
+        """
+        try:
+            chosen = Objective(objective)
+        except ValueError:
+            raise InvalidRequest(f"the objective is one of {', '.join(Objective)}") from None
+        found = await self.execute_rag_mcp_pipeline(query, {"top_k": SPARE * limit})
+        if not found.success:
+            raise InvalidRequest(found.error_message or "the request cannot be used")
+        return recommendations(self._registry, found.retrieved_mcps, chosen, limit, self._explorer)
 
     def get_performance_analytics(self) -> dict[str, Any]:
         """Per stage (`query_encoding_time`, …, and `total_pipeline_time`): `count`, `average_ms`, `min_ms`,

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from mcp_federation.engine.documents import base_name
-from mcp_federation.engine.pareto import Performance, Point, pareto_front, pareto_score
+from mcp_federation.engine.pareto import Bounds, Performance, Point, confident_front, pareto_score
+from mcp_federation.engine.predictor import PerformancePredictor, Place, Prediction
 from mcp_federation.engine.priors import static_specs
 from mcp_federation.engine.types import MCPCategory, MCPToolSpec
 
@@ -13,12 +14,20 @@ Listener = Callable[[str], None]
 class ParetoMCPRegistry:
     """Tool specs by name. Given none, it starts with the static priors.
 
-    A real tool is also found by its plain local name. Reliability and cost efficiency (and usage) of a
-    spec are its own until it is measured, then those of its `Performance`. A static prior turns
-    executable while a real, executable tool of its name is there.
+    A real tool is also found by its plain local name. Usage, reliability and cost efficiency of a spec are
+    its own until it is measured. Each measurement gives it those of its `Performance` and of the calls made
+    from here, and its score anew. A static prior turns executable while a real, executable tool of its name
+    is there.
     """
 
-    def __init__(self, specs: Iterable[MCPToolSpec] | None = None) -> None:
+    def __init__(
+        self,
+        specs: Iterable[MCPToolSpec] | None = None,
+        *,
+        predictor: PerformancePredictor | None = None,
+    ) -> None:
+        self._predictor = predictor or PerformancePredictor()
+        self._front: list[MCPToolSpec] | None = None
         self._specs: dict[str, MCPToolSpec] = {}
         self._performance: dict[str, Performance] = {}
         self._providers: dict[str, dict[str, None]] = {}
@@ -54,18 +63,19 @@ class ParetoMCPRegistry:
         return spec
 
     def get_pareto_front(self) -> list[MCPToolSpec]:
-        """The measured, runnable tools that no other dominates in success, latency and cost."""
-        measured = [
-            (spec, Point(performance.success_rate, performance.latency_ms, performance.mean_cost))
-            for spec in self._specs.values()
-            if spec.runnable and (performance := self._performance.get(spec.name))
-        ]
-        return [measured[index][0] for index in pareto_front([point for _, point in measured])]
+        """The measured, runnable tools that no other dominates with confidence (see `confident_front`)."""
+        if self._front is None:
+            self._front = self._find_front()
+        return list(self._front)
 
     def providers(self, local_name: str) -> list[MCPToolSpec]:
         """The real tools of a plain local name: those that can run first, then by score, then by name."""
         found = [self._specs[name] for name in self._providers.get(local_name, ())]
         return sorted(found, key=lambda spec: (not spec.runnable, *_best_first(spec)))
+
+    def predict(self, name: str) -> Prediction:
+        """What is expected of the tool's next call."""
+        return self._predictor.predict(name)
 
     def performance(self, name: str) -> Performance | None:
         """What was measured of the tool, if anything."""
@@ -77,7 +87,8 @@ class ParetoMCPRegistry:
         if old is not None:
             self._unlink(old)
         self._specs[spec.name] = spec
-        self._snapshot = None
+        self._snapshot = self._front = None
+        self._predictor.put(spec.name, _place(spec))
         self._rescore(spec)
         if not spec.metadata.get("static"):
             for name in _local_names(spec):
@@ -89,7 +100,7 @@ class ParetoMCPRegistry:
         spec = self._specs.pop(name, None)
         if spec is None:
             return False
-        self._snapshot = None
+        self._snapshot = self._front = None
         self._unlink(spec)
         self._changed(spec)
         return True
@@ -99,9 +110,13 @@ class ParetoMCPRegistry:
         if performance.count == 0:
             return
         self._performance[name] = performance
-        spec = self._specs.get(name)
-        if spec is not None:
-            self._rescore(spec)
+        self._predictor.report(name, performance.provider, performance.tallies)
+        self._measured(name)
+
+    def observe(self, name: str, *, success: bool, latency_ms: float) -> None:
+        """Score the tool also by what became of this call from here."""
+        self._predictor.observe(name, success=success, latency_ms=latency_ms)
+        self._measured(name)
 
     def subscribe(self, listener: Listener) -> None:
         """Call the listener with every name that is added, removed, or comes to stand for others."""
@@ -111,12 +126,27 @@ class ParetoMCPRegistry:
         """No longer call it."""
         self._listeners.remove(listener)
 
+    def _find_front(self) -> list[MCPToolSpec]:
+        measured = [
+            spec for spec in self._specs.values() if spec.runnable and self._predictor.is_measured(spec.name)
+        ]
+        bounds = [bounds_of(self._predictor.predict(spec.name)) for spec in measured]
+        return [measured[index] for index in confident_front(bounds)]
+
+    def _measured(self, name: str) -> None:
+        self._front = None
+        spec = self._specs.get(name)
+        if spec is not None:
+            self._rescore(spec)
+
     def _rescore(self, spec: MCPToolSpec) -> None:
         performance = self._performance.get(spec.name)
         if performance is not None:
             spec.usage_frequency = performance.usage
-            spec.reliability_score = performance.success_rate
             spec.cost_efficiency = performance.cost_efficiency
+        if self._predictor.is_measured(spec.name):
+            measured = self._predictor.predict(spec.name).measured
+            spec.reliability_score = spec.reliability_score if measured is None else measured
         spec.pareto_score = pareto_score(spec.usage_frequency, spec.reliability_score, spec.cost_efficiency)
 
     def _unlink(self, spec: MCPToolSpec) -> None:
@@ -140,6 +170,22 @@ class ParetoMCPRegistry:
         for listener in self._listeners:
             for name in changed:
                 listener(name)
+
+
+def bounds_of(prediction: Prediction) -> Bounds:
+    """What a tool is at worst and at best, by its prediction."""
+    (low, high), (fast, slow) = prediction.success_interval, prediction.p50_interval
+    cost = prediction.mean_cost
+    return Bounds(
+        Point(low, slow, cost),
+        Point(prediction.success_probability, prediction.p50_ms, cost),
+        Point(high, fast, cost),
+    )
+
+
+def _place(spec: MCPToolSpec) -> Place:
+    server, node = spec.metadata.get("server"), spec.metadata.get("node")
+    return Place(str(server or ""), str(node or ""), spec.category.value)
 
 
 def _local_names(spec: MCPToolSpec) -> set[str]:

@@ -1,0 +1,239 @@
+"""Predicts how a call of each tool will go, from what was seen here and what others report. Pure.
+
+What is believed of a tool starts from what is known of its server, that of a server from its node, of a node
+from its category: hierarchical shrinkage, in which each level counts for a few executions and is outweighed
+by the tool's own (Gelman and others, Bayesian Data Analysis, 2013, chapter 5). The evidence of a tool is:
+
+- what this process saw itself, exact, the last `OWN_MEMORY` executions;
+- what others report, by how far each reporter is trusted, a provider's word of itself counting for a few
+  executions only (see `estimation`). It fades as own executions come in, and with age.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+
+from mcp_federation.contract.messages import Tally
+from mcp_federation.engine.trust import ReporterTrust
+from mcp_federation.estimation import (
+    EMPTY,
+    LATENCY_PRIOR,
+    MAX_LOG_LATENCY,
+    Latency,
+    Success,
+    at_most,
+    evidence,
+    log_of,
+    scaled,
+    total,
+)
+
+OWN_MEMORY = 25.0
+"""Own executions that count: after as many newer ones, an outcome counts 1/e."""
+
+HALF_LIFE = 600.0
+"""Seconds after which evidence counts half: a tool that nobody calls may have healed, or broken."""
+
+LEVEL_WEIGHT = 4.0
+"""Executions that what is known of a level counts for, one level below."""
+
+TOOL_SHARE = 20.0
+"""Executions that one tool counts for at most in what is known of its levels."""
+
+FIRST_GUESS = 0.9
+"""The probability of success of a tool of which nothing at all is known."""
+
+CONFIDENCE = 0.9
+"""How sure intervals are."""
+
+_OWN_FADE = 1 - 1 / OWN_MEMORY
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a tool stands: what it shares with others, from the closest on."""
+
+    server: str = ""
+    node: str = ""
+    category: str = ""
+
+    @property
+    def levels(self) -> tuple[tuple[str, ...], ...]:
+        """From the widest to the closest, as far as they are known; the empty one is everything."""
+        known = [self.category, self.node, self.server]
+        while known and not known[-1]:
+            known.pop()
+        return tuple(tuple(known[:depth]) for depth in range(len(known) + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What is expected of the next call; latencies in ms, of calls that succeed.
+
+    `executions` is how many the tool's own evidence is worth, without what comes from the levels, and
+    `measured` the share of them that succeeded; None where there is no evidence.
+    """
+
+    success: Success
+    latency: Latency
+    executions: float
+    measured: float | None = None
+    mean_cost: float = 0.0
+
+    @property
+    def success_probability(self) -> float:
+        """The probability that it succeeds."""
+        return self.success.mean
+
+    @property
+    def success_interval(self) -> tuple[float, float]:
+        """Where that probability lies."""
+        return self.success.interval(CONFIDENCE)
+
+    @property
+    def p50_ms(self) -> float:
+        """The median latency."""
+        return self.latency.median
+
+    @property
+    def p50_interval(self) -> tuple[float, float]:
+        """Where the median latency lies."""
+        return self.latency.interval(CONFIDENCE)
+
+    def quantile_ms(self, probability: float) -> float:
+        """The latency that the call stays under with that probability."""
+        return self.latency.quantile(probability)
+
+    def sampled(self, random: Random) -> tuple[float, float]:
+        """A success probability and a median latency as they might be, for Thompson sampling."""
+        mean = random.gauss(
+            self.latency.mean,
+            math.sqrt(self.latency.scale / (self.latency.shape * self.latency.weight)),
+        )
+        success = random.betavariate(self.success.successes, self.success.failures)
+        return success, math.exp(min(max(mean, 0.0), MAX_LOG_LATENCY))
+
+
+@dataclass(slots=True)
+class _Known:
+    place: Place
+    own: Tally = EMPTY
+    own_at: float = 0.0
+    provider: str = ""
+    reports: Mapping[str, Tally] | None = None
+    reported_at: float = 0.0
+    share: Tally = EMPTY
+    shared_at: float = 0.0
+
+
+class PerformancePredictor:
+    """What is known of each tool, by name. `clock` gives seconds and does not go back."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._tools: dict[str, _Known] = {}
+        self._levels: dict[tuple[str, ...], tuple[Tally, float]] = {}
+        self.trust = ReporterTrust()
+
+    def put(self, name: str, place: Place) -> None:
+        """Say where the tool stands; what is known of it goes with it."""
+        known = self._known(name)
+        if known.place != place:
+            self._move(known, EMPTY)
+            known.place = place
+            self._share(known)
+
+    def observe(self, name: str, *, success: bool, latency_ms: float) -> None:
+        """Take in what became of a call from here."""
+        known, now = self._known(name), self._clock()
+        log_latency = log_of(latency_ms) if success else 0.0
+        one = Tally(
+            count=1.0,
+            successes=float(success),
+            log_latency=log_latency,
+            log_latency_squares=log_latency**2,
+        )
+        known.own = total((scaled(known.own, _OWN_FADE * self._age(known.own_at)), one))
+        known.own_at = now
+        self._share(known)
+
+    def report(self, name: str, provider: str, reports: Mapping[str, Tally]) -> None:
+        """Take in what others say of the tool, by reporter; it replaces what they said before."""
+        known = self._known(name)
+        known.provider, known.reports, known.reported_at = provider, dict(reports), self._clock()
+        self.trust.compare(name, provider, reports, known.own)
+        self._share(known)
+
+    def is_measured(self, name: str) -> bool:
+        """Whether anything was seen of the tool, here or elsewhere."""
+        known = self._tools.get(name)
+        return known is not None and (known.own.count > 0 or bool(known.reports))
+
+    def predict(self, name: str) -> Prediction:
+        """What is expected of the next call; of an unknown tool, what is expected of any."""
+        known = self._tools.get(name, _Known(Place()))
+        seen = self._evidence(known)
+        success, mean = self._prior(known)
+        latency = Latency(mean, LATENCY_PRIOR.weight, LATENCY_PRIOR.shape, LATENCY_PRIOR.scale)
+        believed = success.updated(seen)
+        has_evidence = seen.count > 0
+        return Prediction(
+            believed,
+            latency.updated(seen),
+            max(0.0, believed.weight - success.weight),
+            round(min(max(seen.successes / seen.count, 0.0), 1.0), 6) if has_evidence else None,
+            max(0.0, seen.cost / seen.count) if has_evidence else 0.0,
+        )
+
+    def _known(self, name: str) -> _Known:
+        return self._tools.setdefault(name, _Known(Place()))
+
+    def _age(self, since: float) -> float:
+        return math.exp2(-(self._clock() - since) / HALF_LIFE)
+
+    def _evidence(self, known: _Known) -> Tally:
+        own = scaled(known.own, self._age(known.own_at)) if known.own.count else EMPTY
+        if not known.reports:
+            return own
+        heard = evidence(known.provider, known.reports, self.trust.of)
+        return total((own, scaled(heard, _OWN_FADE**own.count * self._age(known.reported_at))))
+
+    def _share(self, known: _Known) -> None:
+        self._move(known, at_most(self._evidence(known), TOOL_SHARE))
+
+    def _move(self, known: _Known, share: Tally) -> None:
+        """Let the tool count with that share in its levels."""
+        old, now = self._old_share(known), self._clock()
+        for level in known.place.levels:
+            self._levels[level] = _moved(self._level(level), old, share), now
+        known.share, known.shared_at = share, now
+
+    def _old_share(self, known: _Known) -> Tally:
+        return scaled(known.share, self._age(known.shared_at)) if known.share.count else EMPTY
+
+    def _level(self, level: tuple[str, ...]) -> Tally:
+        there, since = self._levels.get(level, (EMPTY, 0.0))
+        return scaled(there, self._age(since)) if there.count else EMPTY
+
+    def _prior(self, known: _Known) -> tuple[Success, float]:
+        """What the levels say of a tool: from the widest on, each outweighing the one before, without it."""
+        rate, mean, old = FIRST_GUESS, LATENCY_PRIOR.mean, self._old_share(known)
+        for level in known.place.levels:
+            others = _moved(self._level(level), old, EMPTY)
+            rate = (LEVEL_WEIGHT * rate + others.successes) / (LEVEL_WEIGHT + others.count)
+            mean = (LEVEL_WEIGHT * mean + others.log_latency) / (LEVEL_WEIGHT + others.successes)
+        return Success.prior(rate, LEVEL_WEIGHT), mean
+
+
+def _moved(there: Tally, old: Tally, new: Tally) -> Tally:
+    """A level's sum with one share in place of another, within what a true sum can be."""
+    count = max(0.0, there.count - old.count + new.count)
+    successes = min(max(0.0, there.successes - old.successes + new.successes), count)
+    log_latency = there.log_latency - old.log_latency + new.log_latency
+    return Tally(
+        count=count,
+        successes=successes,
+        log_latency=min(max(0.0, log_latency), successes * MAX_LOG_LATENCY),
+    )

@@ -1,0 +1,96 @@
+"""Recommendations as callers get them: one for each tool, with all its providers."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mcp_federation.engine.documents import base_name
+from mcp_federation.engine.recommendation import Candidate, Explorer, Objective, Ranked, rank
+from mcp_federation.engine.registry import ParetoMCPRegistry
+from mcp_federation.engine.types import MCPRetrievalResult, MCPToolSpec
+
+Tool = tuple[str, str]
+"""What makes tools of several nodes one: their plain local name and their description."""
+
+
+def recommendations(
+    registry: ParetoMCPRegistry,
+    found: Sequence[MCPRetrievalResult],
+    objective: Objective,
+    limit: int,
+    explorer: Explorer,
+) -> list[dict[str, Any]]:
+    """The best `limit` tools among those found; each by its best provider, the others in `providers`.
+
+    See `recommendation` for the rule. What cannot be run now comes last, and says so.
+    """
+    ranked = explorer.explore(rank(list(_candidates(registry, found)), objective), objective)
+    by_tool: dict[Tool, list[Ranked]] = {}
+    for entry in ranked:
+        by_tool.setdefault(_tool(_spec(registry, entry)), []).append(entry)
+    return [_recommendation(registry, providers) for providers in list(by_tool.values())[:limit]]
+
+
+def _candidates(registry: ParetoMCPRegistry, found: Sequence[MCPRetrievalResult]) -> Iterable[Candidate]:
+    """Everything found, and the other providers of the same tools, which are as relevant."""
+    relevance: dict[str, float] = {}
+    for hit in found:
+        spec = hit.mcp_spec
+        for provider in (spec, *registry.providers(base_name(_local_name(spec)))):
+            if _tool(provider) == _tool(spec):
+                relevance[provider.name] = max(relevance.get(provider.name, 0.0), hit.relevance_score)
+    for name, score in relevance.items():
+        known = registry.get_exact(name)
+        if known is not None:
+            yield Candidate(name, score, registry.predict(name), known.runnable)
+
+
+def _recommendation(registry: ParetoMCPRegistry, providers: Sequence[Ranked]) -> dict[str, Any]:
+    best = providers[0]
+    spec = _spec(registry, best)
+    expected = best.candidate.prediction
+    return {
+        "name": spec.name,
+        "description": spec.description,
+        "category": spec.category.value,
+        "available": spec.runnable,
+        "relevance": best.candidate.relevance,
+        "worth": best.worth,
+        "on_front": best.on_front,
+        "explored": best.explored,
+        "pareto_score": spec.pareto_score,
+        "success_probability": expected.success_probability,
+        "latency_ms": {
+            "p50": expected.p50_ms,
+            "p90": expected.quantile_ms(0.9),
+            "p99": expected.quantile_ms(0.99),
+        },
+        "mean_cost": expected.mean_cost,
+        "providers": [_provider(registry, entry) for entry in providers],
+    }
+
+
+def _provider(registry: ParetoMCPRegistry, entry: Ranked) -> dict[str, Any]:
+    spec, expected = _spec(registry, entry), entry.candidate.prediction
+    return {
+        "name": spec.name,
+        "node": spec.metadata.get("node"),
+        "available": spec.runnable,
+        "success_probability": expected.success_probability,
+        "p50_ms": expected.p50_ms,
+        "executions": round(expected.executions, 1),
+        "worth": entry.worth,
+    }
+
+
+def _spec(registry: ParetoMCPRegistry, entry: Ranked) -> MCPToolSpec:
+    spec = registry.get_exact(entry.candidate.name)
+    assert spec is not None  # noqa: S101 - candidates come from this registry, in the same step
+    return spec
+
+
+def _local_name(spec: MCPToolSpec) -> str:
+    return str(spec.metadata.get("local_name", spec.name))
+
+
+def _tool(spec: MCPToolSpec) -> Tool:
+    return base_name(_local_name(spec)), spec.description

@@ -1,0 +1,197 @@
+"""What is predicted of tools: from their own evidence, from what stands around them, from whom one trusts."""
+
+import math
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_federation.contract.messages import Tally
+from mcp_federation.engine.predictor import HALF_LIFE, PerformancePredictor, Place
+from mcp_federation.engine.trust import ReporterTrust
+from mcp_federation.estimation import EMPTY
+
+FILES = Place("files", "acme", "data_processing")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def seen(count: float, rate: float = 1.0, latency_ms: float = 100.0) -> Tally:
+    successes, log = count * rate, math.log(latency_ms)
+    squares = successes * (log**2 + 0.1)
+    return Tally(count=count, successes=successes, log_latency=successes * log, log_latency_squares=squares)
+
+
+def success(predictor: PerformancePredictor, name: str) -> float:
+    return predictor.predict(name).success_probability
+
+
+def observe(predictor: PerformancePredictor, name: str, *outcomes: bool) -> None:
+    for outcome in outcomes:
+        predictor.observe(name, success=outcome, latency_ms=100.0)
+
+
+def test_of_a_tool_that_nobody_knows_something_sensible_is_expected() -> None:
+    prediction = PerformancePredictor().predict("unheard")
+    assert 0.5 < prediction.success_probability < 1
+    assert prediction.executions == 0
+    assert prediction.measured is None
+    low, high = prediction.success_interval
+    assert high - low > 0.3
+
+
+def test_a_tool_is_expected_to_be_like_its_server_its_node_and_its_category_the_closest_most() -> None:
+    predictor = PerformancePredictor()
+    for number in range(5):
+        predictor.put(f"bad{number}", FILES)
+        predictor.report(f"bad{number}", "acme", {"globex": seen(50, 0.1, 2000)})
+        predictor.put(f"good{number}", Place("maths", "initech", "data_processing"))
+        predictor.report(f"good{number}", "initech", {"globex": seen(50, 1.0, 10)})
+    new = {
+        "same server": FILES,
+        "same node": Place("other", "acme", "data_processing"),
+        "same category": Place("other", "hooli", "data_processing"),
+        "good server": Place("maths", "initech", "data_processing"),
+    }
+    for name, place in new.items():
+        predictor.put(name, place)
+    expected = [success(predictor, name) for name in new]
+    assert expected == sorted(expected)
+    assert expected[0] < 0.3 < expected[2] < 0.8 < expected[3]
+    assert predictor.predict("same server").p50_ms > 5 * predictor.predict("good server").p50_ms
+
+
+def test_a_tools_own_executions_outweigh_what_stands_around_it() -> None:
+    predictor = PerformancePredictor()
+    for number in range(5):
+        predictor.put(f"bad{number}", FILES)
+        predictor.report(f"bad{number}", "acme", {"globex": seen(50, 0.1)})
+    predictor.put("good", FILES)
+    assert success(predictor, "good") < 0.3
+    predictor.report("good", "acme", {"globex": seen(80, 1.0)})
+    assert success(predictor, "good") > 0.9
+
+
+def test_a_tools_own_executions_are_not_counted_again_as_its_surroundings() -> None:
+    predictor = PerformancePredictor()
+    predictor.put("only", FILES)
+    predictor.report("only", "acme", {"globex": seen(50, 0.2)})
+    unplaced = PerformancePredictor()
+    unplaced.report("only", "acme", {"globex": seen(50, 0.2)})
+    assert success(predictor, "only") == pytest.approx(success(unplaced, "only"), abs=0.01)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("abc"),
+            st.sampled_from(["put", "report", "observe"]),
+            st.integers(0, 3),
+            st.floats(0, 1e9),
+            st.floats(-1e15, 1e15),
+        ),
+        max_size=40,
+    )
+)
+def test_whatever_comes_in_every_prediction_is_one(steps: list[tuple[str, str, int, float, float]]) -> None:
+    predictor, random = PerformancePredictor(Clock()), Random(1)
+    for name, step, which, count, total in steps:
+        if step == "put":
+            predictor.put(name, Place(f"s{which}", f"n{which % 2}", "c"))
+        elif step == "report":
+            reported = Tally(count=count, successes=total, log_latency=total, noise=abs(total))
+            predictor.report(name, "n0", {f"n{which}": reported})
+        else:
+            predictor.observe(name, success=bool(which % 2), latency_ms=count)
+    for name in "abcd":
+        prediction = predictor.predict(name)
+        assert 0 < prediction.success_probability < 1
+        assert prediction.p50_ms <= prediction.quantile_ms(0.9) <= prediction.quantile_ms(0.99)
+        assert prediction.executions >= 0
+        chance, latency = prediction.sampled(random)
+        assert 0 <= chance <= 1
+        assert math.isfinite(latency)
+
+
+def test_a_tool_that_starts_failing_is_noticed_here_within_twenty_calls_and_so_is_that_it_healed() -> None:
+    predictor = PerformancePredictor()
+    predictor.report("breaks", "acme", {"globex": seen(100, 0.98)})
+    predictor.report("rival", "initech", {"globex": seen(100, 0.9)})
+    assert success(predictor, "breaks") > success(predictor, "rival")
+    observe(predictor, "breaks", *[False] * 20)
+    assert success(predictor, "breaks") < success(predictor, "rival") - 0.05
+    observe(predictor, "breaks", *[True] * 60)
+    assert success(predictor, "breaks") > success(predictor, "rival")
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_old_evidence_gives_way(heard: bool) -> None:
+    clock = Clock()
+    predictor = PerformancePredictor(clock)
+    if heard:
+        predictor.report("t", "acme", {"globex": seen(100, 0.0)})
+    else:
+        observe(predictor, "t", *[False] * 20)
+    before = predictor.predict("t")
+    clock.now += 8 * HALF_LIFE
+    after = predictor.predict("t")
+    assert after.executions < before.executions / 20
+    assert after.success_probability > before.success_probability + 0.3
+
+
+def test_what_is_expected_of_a_servers_other_tools_grows_old_with_it() -> None:
+    clock = Clock()
+    predictor = PerformancePredictor(clock)
+    for name in ("broken", "new"):
+        predictor.put(name, FILES)
+    predictor.report("broken", "acme", {"globex": seen(100, 0.0)})
+    before = success(predictor, "new")
+    clock.now += 8 * HALF_LIFE
+    assert success(predictor, "new") > before + 0.3
+
+
+def test_a_provider_that_inflates_itself_is_outweighed_and_no_longer_believed_elsewhere() -> None:
+    predictor = PerformancePredictor()
+    predictor.report("lied about", "acme", {"acme": seen(100, 1.0), "globex": seen(40, 0.3)})
+    assert success(predictor, "lied about") < 0.45
+    predictor.report("new", "acme", {"acme": seen(100, 1.0)})
+    predictor.report("honest", "initech", {"initech": seen(100, 1.0)})
+    assert predictor.trust.of("acme") < 0.2
+    assert predictor.predict("new").executions < predictor.predict("honest").executions / 4
+
+
+def test_a_caller_that_smears_a_tool_is_outvoted_by_others() -> None:
+    predictor = PerformancePredictor()
+    for number in range(5):
+        reports = {f"honest{which}": seen(50, 0.95) for which in range(3)}
+        predictor.report(f"t{number}", "acme", {**reports, "liar": seen(100, 0.0)})
+    assert predictor.trust.of("liar") < 0.1
+    assert all(predictor.trust.of(f"honest{which}") > 0.3 for which in range(3))
+    assert success(predictor, "t0") > 0.85
+
+
+def test_what_we_saw_ourselves_decides_between_two_that_disagree() -> None:
+    predictor = PerformancePredictor()
+    observe(predictor, "t", *[True] * 25)
+    predictor.report("t", "acme", {"right": seen(60, 1.0), "wrong": seen(60, 0.1)})
+    assert predictor.trust.of("right") > 2 * predictor.trust.of("wrong")
+
+
+def test_trust_is_not_lost_by_chance_nor_over_a_few_executions() -> None:
+    random, trust = Random(4), ReporterTrust()
+    for number in range(50):
+        reports = {}
+        for reporter in ("a", "b", "c"):
+            successes = sum(random.random() < 0.8 for _ in range(30))
+            reports[reporter] = Tally(count=30, successes=successes)
+        trust.compare(f"t{number}", "acme", reports, EMPTY)
+    assert min(map(trust.of, "abc")) > 0.8
+    trust.compare("t", "acme", {"d": seen(100, 0.0), "a": seen(4, 1.0)}, EMPTY)
+    assert trust.of("d") == 1

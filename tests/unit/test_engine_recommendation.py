@@ -1,0 +1,160 @@
+"""What is recommended: relevance against predictions, and a bounded share of trials."""
+
+import math
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_federation.contract.messages import Tally
+from mcp_federation.engine.documents import tool_spec
+from mcp_federation.engine.pareto import Performance
+from mcp_federation.engine.predictor import Prediction
+from mcp_federation.engine.rag import RAGMCPEngine
+from mcp_federation.engine.recommendation import (
+    COLD,
+    EXPLORATION_RATE,
+    Candidate,
+    Explorer,
+    Objective,
+    rank,
+    utility,
+)
+from mcp_federation.errors import InvalidRequest
+from mcp_federation.estimation import LATENCY_PRIOR, SUCCESS_PRIOR
+
+
+def predicted(count: float, rate: float = 0.95, latency_ms: float = 200.0, cost: float = 0.0) -> Prediction:
+    successes, log = count * rate, math.log(latency_ms)
+    tally = Tally(
+        count=count,
+        successes=successes,
+        log_latency=successes * log,
+        log_latency_squares=successes * (log**2 + 0.1),
+    )
+    return Prediction(SUCCESS_PRIOR.updated(tally), LATENCY_PRIOR.updated(tally), count, rate, cost)
+
+
+def names(candidates: list[Candidate], objective: Objective = Objective.BALANCED) -> list[str]:
+    return [entry.candidate.name for entry in rank(candidates, objective)]
+
+
+def test_the_objective_decides_between_tools_that_fit_alike() -> None:
+    candidates = [
+        Candidate("sure", 1.0, predicted(90, 1.0, 3000, cost=0.05)),
+        Candidate("fast", 1.0, predicted(90, 0.9, 20, cost=0.05)),
+        Candidate("cheap", 1.0, predicted(90, 0.9, 3000, cost=0.0)),
+    ]
+    assert names(candidates, Objective.RELIABILITY)[0] == "sure"
+    assert names(candidates, Objective.LATENCY)[0] == "fast"
+    assert names(candidates, Objective.COST)[0] == "cheap"
+
+
+def test_a_much_better_match_comes_before_a_somewhat_better_record_but_not_before_a_tool_that_works() -> None:
+    fits = Candidate("fits", 1.0, predicted(90, 0.85))
+    works = Candidate("works", 0.6, predicted(90, 1.0))
+    fails = Candidate("fails", 1.0, predicted(90, 0.05))
+    assert names([works, fits]) == ["fits", "works"]
+    assert names([fails, works]) == ["works", "fails"]
+
+
+def test_what_is_surely_worse_than_a_tool_that_fits_as_well_is_off_the_front() -> None:
+    good, bad = Candidate("good", 0.9, predicted(90, 1.0)), Candidate("bad", 0.9, predicted(90, 0.3))
+    other = Candidate("other", 1.0, predicted(90, 0.3))
+    front = {entry.candidate.name: entry.on_front for entry in rank([good, bad, other])}
+    assert front == {"good": True, "bad": False, "other": True}
+
+
+def test_what_cannot_be_run_comes_last_and_dominates_nobody() -> None:
+    gone = Candidate("gone", 1.0, predicted(90, 1.0, 1), runnable=False)
+    here = Candidate("here", 0.5, predicted(90, 0.5))
+    first, last = rank([gone, here])
+    assert (first.candidate.name, first.on_front, last.candidate.name) == ("here", True, "gone")
+
+
+@given(st.sampled_from(list(Objective)), st.floats(0, 1), st.floats(0, 1e9), st.floats(0, 1e9))
+def test_a_utility_lies_in_its_bounds_and_more_success_is_never_worth_less(
+    objective: Objective, success: float, latency: float, cost: float
+) -> None:
+    worth = utility(objective, success, latency, cost)
+    assert 0 <= worth <= success
+    assert worth <= utility(objective, 1.0, latency, cost)
+
+
+def test_cold_tools_are_tried_at_no_more_than_the_stated_rate_and_then_are_cold_no_more() -> None:
+    explorer = Explorer(random=Random(2))
+    proven, cold = Candidate("proven", 1.0, predicted(90, 0.9)), Candidate("cold", 1.0, predicted(2, 1.0))
+    ranked = rank([proven, cold])
+    tried = 0
+    for asked in range(1, 1001):
+        first = explorer.explore(ranked)[0]
+        tried += first.explored
+        assert (first.candidate.name == "cold") == first.explored
+        assert tried <= EXPLORATION_RATE * asked + 1
+    assert tried > 10
+    warm = rank([proven, Candidate("warm", 1.0, predicted(COLD + 1, 0.9))])
+    assert not any(explorer.explore(warm)[0].explored for _ in range(200))
+
+
+def test_a_tool_that_fits_worse_is_not_tried() -> None:
+    explorer = Explorer(rate=1.0, random=Random(2))
+    ranked = rank([Candidate("proven", 1.0, predicted(90, 0.5)), Candidate("cold", 0.5, predicted(0, 1.0))])
+    assert not any(explorer.explore(ranked)[0].explored for _ in range(100))
+
+
+def engine(*nodes: str) -> RAGMCPEngine:
+    made = RAGMCPEngine(enable_llm_validation=False)
+    for node in nodes:
+        made.pareto_registry.add_mcp(
+            tool_spec("orbit", node, description="Computes the orbit of a satellite around a planet.")
+        )
+    made.pareto_registry.add_mcp(tool_spec("soup", "acme", description="Cooks a soup of vegetables."))
+    return made
+
+
+async def test_the_same_tool_on_several_nodes_is_one_recommendation_with_several_providers() -> None:
+    made = engine("acme", "globex", "initech")
+    registry = made.pareto_registry
+    registry.add_mcp(
+        tool_spec(
+            "orbit",
+            "gone",
+            description="Computes the orbit of a satellite around a planet.",
+            available=False,
+        )
+    )
+    registry.add_mcp(tool_spec("orbit", "hooli", description="Follows comets on their way."))
+    registry.record_performance("orbit@globex", Performance(500, 1.0, 10.0))
+    registry.record_performance("orbit@acme", Performance(500, 0.2, 10.0))
+    best = (await made.recommend("the orbit of a satellite"))[0]
+    assert best["name"] == "orbit@globex"
+    listed = [(provider["node"], provider["available"]) for provider in best["providers"]]
+    assert listed[0] == ("globex", True)
+    assert listed[-1] == ("gone", False)
+    assert {node for node, _ in listed} == {"globex", "acme", "initech", "gone"}
+    assert best["success_probability"] > 0.9
+    assert best["latency_ms"]["p50"] <= best["latency_ms"]["p90"] <= best["latency_ms"]["p99"]
+
+
+async def test_a_tool_that_fails_loses_its_place_to_another_provider() -> None:
+    made = engine("acme", "globex")
+    for node in ("acme", "globex"):
+        made.pareto_registry.record_performance(f"orbit@{node}", Performance(500, 0.95, 10.0))
+
+    async def first() -> str:
+        return str((await made.recommend("the orbit of a satellite", Objective.RELIABILITY))[0]["name"])
+
+    loser = await first()
+    for _ in range(20):
+        made.pareto_registry.observe(loser, success=False, latency_ms=10)
+    assert await first() != loser
+    for _ in range(100):
+        made.pareto_registry.observe(loser, success=True, latency_ms=10)
+    assert await first() == loser
+
+
+@pytest.mark.parametrize(("query", "objective"), [("", "balanced"), ("orbit", "best")])
+async def test_a_request_that_cannot_be_used_is_refused(query: str, objective: str) -> None:
+    with pytest.raises(InvalidRequest):
+        await engine("acme").recommend(query, objective)
