@@ -17,6 +17,7 @@ from mcp_federation.cli.options import (
     Token,
     Toolboxes,
     Trust,
+    mesh_of,
     run_service_of,
     words,
 )
@@ -182,6 +183,43 @@ def call(
             nats_url=nats,
             trusted_keys=words(trust),
             state_dir=state_dir,
+        )
+    )
+
+
+@app.command()
+def audit(
+    node: Annotated[str | None, typer.Option(help="Only this node's tools.", metavar="NAME")] = None,
+    tool: Annotated[
+        str | None, typer.Option(help="Only tools with this in their name.", metavar="TEXT")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only from then on: 30min, 2h, 3d or 2026-11-22.", metavar="TIME")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the last ones.", min=1, metavar="NUMBER")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check that no record was changed, dropped or added.")
+    ] = False,
+    anchor: Annotated[
+        str | None, typer.Option(help="What --verify printed before; implies it.", metavar="NUMBER:HASH")
+    ] = None,
+    as_json: AsJson = False,
+    nats: NatsUrl = None,
+    trust: Trust = None,
+    state_dir: StateFolder = None,
+) -> None:
+    """Show what governance and its operators decided, and why."""
+    from mcp_federation.cli.audit import Query, parse_anchor, parse_since, run_audit
+
+    query = Query(node, tool, parse_since(since) if since else 0.0, limit)
+    noted = parse_anchor(anchor) if anchor else None
+    raise typer.Exit(
+        run_audit(
+            query,
+            verify=verify or noted is not None,
+            anchor=noted,
+            as_json=as_json,
+            **mesh_of(nats, trust, state_dir),
         )
     )
 
