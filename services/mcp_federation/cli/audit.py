@@ -34,7 +34,7 @@ _SECONDS: Final = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 @dataclass(frozen=True)
 class Query:
-    """Which records are asked for: a node's, of tools with that in their name, since a time, the last ones."""
+    """Which records are asked for: a node's, of tools so named, since a time, the last ones."""
 
     node: str | None = None
     tool: str | None = None

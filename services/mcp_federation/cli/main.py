@@ -1,7 +1,8 @@
 """The commands of `mcp-federation`. Each imports what it runs only when it runs."""
 
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
@@ -220,6 +221,48 @@ def audit(
             anchor=noted,
             as_json=as_json,
             **mesh_of(nats, trust, state_dir),
+        )
+    )
+
+
+@app.command()
+def scan(
+    target: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE|URL|COMMAND…",
+            help="An mcpServers file, a JSON list of tools, an MCP server's URL, or, after --, its command.",
+        ),
+    ],
+    policy: Annotated[
+        str, typer.Option(help="open, standard, strict, or a TOML file.", metavar="POLICY")
+    ] = "standard",
+    fail_on: Annotated[
+        Literal["info", "low", "medium", "high", "critical"] | None,
+        typer.Option(help="Exit with 1 for a finding of that severity; else for what would not be approved."),
+    ] = None,
+    sarif: Annotated[
+        Path | None, typer.Option(help="Write the findings as SARIF 2.1.0 as well.", metavar="FILE")
+    ] = None,
+    call_read_only: Annotated[
+        bool,
+        typer.Option("--call-read-only", help="Call tools that say they only read, with made-up arguments."),
+    ] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds that a server may take to start.", min=0.1)] = 30.0,
+    as_json: AsJson = False,
+) -> None:
+    """Check MCP servers as governance would, without a mesh. Exits with 1 where something is wrong."""
+    from mcp_federation.cli.scan import run_scan
+    from mcp_federation.cli.targets import Probe
+
+    raise typer.Exit(
+        run_scan(
+            target,
+            policy=policy,
+            probe=Probe(timeout, call_read_only),
+            fail_on=fail_on,
+            sarif_file=sarif,
+            as_json=as_json,
         )
     )
 
