@@ -1,23 +1,21 @@
-"""The fast lane of a NATS connection: messages go from the parser to a plain function, and out in one write.
+"""The fast lane of a NATS connection: messages go from the socket to a plain function, and out in one write.
 
 nats-py keeps the connection itself: servers, TLS, credentials, reconnecting, JetStream. Per message it takes
-a queue, a task switch and several objects each way, which is most of what a call over the bus costs. So the
-parser is ours, for those subscriptions that a function takes; and what is sent within one turn of the event
-loop is one write. It leans on private names of nats-py, whose version is pinned for that reason.
+a queue, task switches and several objects each way, which is most of what a call over the bus costs. So what
+is received is split before nats-py reads it: messages of those subscriptions that a function takes, and all
+else. And what is sent within one turn of the event loop is one write. It leans on private names of nats-py,
+whose version is bounded for that reason.
 """
 
 import asyncio
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
-from nats.errors import ProtocolError
-from nats.protocol.parser import Parser
 
 from mcp_federation.errors import BusUnavailable, InvalidRequest
 
@@ -42,8 +40,12 @@ class LaneClient(Client):
     def __init__(self) -> None:
         super().__init__()
         self.takers: dict[int, Take] = {}
-        self._ps = _LaneParser(self)
         self._write_is_due = False
+
+    async def _process_connect_init(self) -> None:
+        await super()._process_connect_init()
+        if isinstance(self._transport, TcpTransport):
+            _divert(self._transport, self.takers)
 
     @property
     def congested(self) -> bool:
@@ -103,7 +105,7 @@ class LaneClient(Client):
         await self.flush(timeout)
 
     async def take(self, subject: str, queue: str, take: Take) -> Subscription:
-        """Subscribe with a plain function, which is called from the parser.
+        """Subscribe with a plain function, which is called as a message comes.
 
         Raises:
             nats.errors.Error: the connection is closed.
@@ -111,8 +113,12 @@ class LaneClient(Client):
         # nats-py counts before it first waits: this will be the subscription's number.
         number = self._sid + 1
         self.takers[number] = take
+
+        async def on_message(msg: Msg) -> None:  # over a WebSocket, where nothing is diverted
+            take(msg.subject, msg.reply, write_headers(msg.headers) if msg.headers else b"", msg.data)
+
         try:
-            return await self.subscribe(subject, queue=queue, cb=_nothing_is_left)
+            return await self.subscribe(subject, queue=queue, cb=on_message)
         except BaseException:
             del self.takers[number]
             raise
@@ -125,85 +131,60 @@ class LaneClient(Client):
         self.takers.pop(subscription._id, None)
 
 
-async def _nothing_is_left(msg: Msg) -> None:
-    """The parser gave all messages to the taker."""
+def _divert(transport: TcpTransport, takers: Mapping[int, Take]) -> None:
+    """Let a new connection's bytes come by us on their way into nats-py's stream."""
+    reader, writer = transport._io_reader, transport._io_writer
+    assert reader is not None and writer is not None  # noqa: S101, PT018 - for mypy: it is connected
+    protocol = writer.transport.get_protocol()
+    points = Points(takers, reader.feed_data)
+    protocol.data_received = points.receive  # type: ignore[attr-defined]  # typed without what it can
+    # Event loops keep the function itself, and look for it as the protocol is set.
+    writer.transport.set_protocol(protocol)
 
 
-class _LaneParser(Parser):
-    """nats-py's parser, with takers served before its own subscriptions."""
+class Points:
+    """Splits what a connection receives: messages for takers, and all else for nats-py."""
 
-    nc: LaneClient
-
-    def reset(self) -> None:
-        """Forget what came of a message: the connection is a new one."""
-        self.buf = bytearray()
+    def __init__(self, takers: Mapping[int, Take], others: Callable[[bytes], None]) -> None:
+        self._takers = takers
+        self._others = others
+        self._rest = bytearray()
         self._wanted = 0
-        self._connection = getattr(self, "_connection", 0) + 1
 
-    async def parse(self, data: bytes = b"") -> None:
-        """Handle every whole message in what came so far.
-
-        Raises:
-            ProtocolError: this is not NATS.
-        """
-        if self.buf:
-            self.buf += data
-            if len(self.buf) < self._wanted:
+    def receive(self, data: bytes) -> None:
+        """Handle every whole message in what came so far."""
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._wanted:
                 return
-            data = bytes(self.buf)
-        connection = self._connection
-        at = 0
+            data = bytes(self._rest)
+        self._wanted = 0
+        at = others = 0
         try:
             while (end := data.find(_CRLF, at)) >= 0:
-                if data[at] == _MSG or data[at] == _HMSG:
-                    after = self._message(data, at, end)
-                    if after is None:
-                        break
-                    if type(after) is not int:
-                        await self.nc._process_msg(*after[1:])
-                        after = after[0]
-                    at = after
-                else:
-                    await self._control(data[at:end])
+                if data[at] != _MSG and data[at] != _HMSG:
                     at = end + 2
-                if self._connection != connection:
-                    return
-        except (ValueError, IndexError) as error:
-            raise ProtocolError("nats: malformed message") from error
-        self.buf = bytearray(data[at:])
-
-    def _message(self, data: bytes, at: int, end: int) -> Any:
-        """Where the next begins, with what `_process_msg` takes if it is nats-py's; None: not all there."""
-        words = data[at:end].split()
-        size = int(words[-1])
-        start = end + 2
-        stop = start + size
-        if stop + 2 > len(data):
-            self._wanted = stop + 2 - at
-            return None
-        if data[at] == _MSG:
-            body, reply = start, words[3] if len(words) == 5 else b""
-        else:
-            body, reply = start + int(words[-2]), words[3] if len(words) == 6 else b""
-        sid = int(words[2])
-        take = self.nc.takers.get(sid)
-        if take is None:
-            return stop + 2, sid, words[1], reply, data[body:stop], data[start:body]
-        take(words[1].decode(), reply.decode(), data[start:body], data[body:stop])
-        return stop + 2
-
-    async def _control(self, line: bytes) -> None:
-        word = line[:4].upper()
-        if word == b"PING":
-            await self.nc._process_ping()
-        elif word == b"PONG":
-            await self.nc._process_pong()
-        elif word == b"-ERR":
-            await self.nc._process_err(line[4:].strip().decode().lower())
-        elif word == b"INFO":
-            await self.nc._process_info(msgspec.json.decode(line[4:]))
-        elif word[:3] != b"+OK":
-            raise ProtocolError("nats: unknown protocol")
+                    continue
+                words = data[at:end].split()
+                start = end + 2
+                stop = start + int(words[-1])
+                if stop + 2 > len(data):
+                    self._wanted = stop + 2 - at
+                    break
+                take = self._takers.get(int(words[2]))
+                if take is not None:
+                    if others < at:
+                        self._others(data[others:at])
+                    others = stop + 2
+                    body = start if data[at] == _MSG else start + int(words[-2])
+                    reply = words[3] if len(words) == (5 if data[at] == _MSG else 6) else b""
+                    take(words[1].decode(), reply.decode(), data[start:body], data[body:stop])
+                at = stop + 2
+        except (ValueError, IndexError):
+            at = len(data)  # nats-py says what it thinks of that
+        if others < at:
+            self._others(data[others:at])
+        self._rest = bytearray(data[at:])
 
 
 def write_headers(headers: Mapping[str, str]) -> bytes:
