@@ -1,12 +1,15 @@
 """`scan`: what it is pointed to is found, checked, told in plain words, and turned into an exit code."""
 
 import json
+import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 import pytest
+import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +25,17 @@ from tests.support.registrations import SCHEMA as INPUT
 FINE = {"name": "forecast", "description": CLEAN, "inputSchema": INPUT}
 SNEAKY = {**FINE, "name": "sneaky", "description": f"{CLEAN[:12]}\u200b{CLEAN[12:]}"}
 DULL = {**FINE, "name": "dull", "description": "TODO"}
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """The command configures the logs of its process, which here is that of all tests."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
 
 
 def scan(*words: str) -> int:
