@@ -44,6 +44,7 @@ from mcp_federation.errors import (
     NodeUnavailable,
     NotExecutable,
     Overloaded,
+    ServerDown,
     ServerUnavailable,
     ToolFailed,
     ToolNotFound,
@@ -367,11 +368,11 @@ class _Call:
 
     def may_go_on(self, error: FederationError, tool: CatalogTool) -> bool:
         """Whether the call may be tried again after this error, on whatever node."""
+        if isinstance(error, NodeUnavailable | Overloaded | ServerDown):
+            return True
         if isinstance(error, ServerUnavailable):
             # An outcome: under the same id the node would only repeat it.
             self._request_ids.pop(tool.node, None)
-        if isinstance(error, NodeUnavailable | Overloaded):
-            return True
         if isinstance(error, BusUnavailable):
             return any(isinstance(before, ConnectionLost) for before in self.errors)
         return isinstance(error, ConnectionLost | NodeLost | ServerUnavailable) and _is_repeatable(tool)

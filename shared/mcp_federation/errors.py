@@ -15,7 +15,8 @@
     ├── Cancelled               499  the caller went away
     ├── InternalError           500  a fault of ours
     ├── ToolFailed              502  the tool itself reported an error
-    ├── ServerUnavailable       503  the MCP server behind the node is down
+    ├── ServerUnavailable       503  the MCP server behind the node is down; the tool may have run
+    │   └── ServerDown          503  it is not running, so that surely nothing ran
     ├── NodeUnavailable         503  no node answers for the tool; nothing ran
     ├── NodeLost                503  the node died before the answer came; it may have run
     ├── BusUnavailable          503  NATS cannot be reached
@@ -47,6 +48,7 @@ __all__ = [
     "Overloaded",
     "PayloadTooLarge",
     "RegistrationRefused",
+    "ServerDown",
     "ServerUnavailable",
     "ToolFailed",
     "ToolNotFound",
@@ -160,7 +162,14 @@ class ToolFailed(FederationError):
 class ServerUnavailable(FederationError):
     """The MCP server that has the tool is down or restarting."""
 
-    code, status, title, ran = "server_unavailable", 503, "MCP server unavailable", None
+    code, status, title = "server_unavailable", 503, "MCP server unavailable"
+    ran: ClassVar[bool | None] = None
+
+
+class ServerDown(ServerUnavailable):
+    """The MCP server that has the tool is not running now; nothing ran."""
+
+    code, status, title, ran = "server_down", 503, "MCP server down", False
 
 
 class NodeUnavailable(FederationError):
@@ -193,8 +202,12 @@ class DeadlineExceeded(FederationError):
     code, status, title, ran = "deadline_exceeded", 504, "Deadline exceeded", None
 
 
-_KINDS: tuple[type[FederationError], ...] = tuple(FederationError.__subclasses__())
-_BY_CODE = {kind.code: kind for kind in _KINDS}
+_BY_CODE: dict[str, type[FederationError]] = {
+    kind.code: kind for kind in (*FederationError.__subclasses__(), *ServerUnavailable.__subclasses__())
+}
+
+CODES = frozenset(_BY_CODE)
+"""Every code that there is."""
 
 
 def error_from(code: str, message: str, details: Mapping[str, Any] | None = None) -> FederationError:

@@ -28,6 +28,7 @@ from mcp_federation.contract.messages import (
 from mcp_federation.contract.names import check_local_name, check_node_name
 from mcp_federation.contract.subjects import METRICS
 from mcp_federation.errors import (
+    CODES,
     BusUnavailable,
     DeadlineExceeded,
     FederationError,
@@ -48,7 +49,7 @@ log = get_logger("records")
 OTHER_KIND = "other"
 """The error kind of failures whose own kind is unknown, or says more than a kind should."""
 
-KINDS = frozenset(kind.code for kind in FederationError.__subclasses__())
+KINDS = CODES
 MAX_BATCH = 1000
 """The most records, or statistics, that one message may have."""
 

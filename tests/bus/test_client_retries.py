@@ -24,6 +24,7 @@ from mcp_federation.errors import (
     NodeUnavailable,
     Overloaded,
     PayloadTooLarge,
+    ServerDown,
     ServerUnavailable,
     ToolFailed,
     ToolNotFound,
@@ -173,6 +174,13 @@ async def test_a_harmless_tool_is_tried_again_when_it_may_have_run(mesh: Mesh, a
     assert await mesh.call() == "from acme"
     # An outcome, which the node would give again under the same id.
     assert len(set(mesh.ids)) == 2
+
+
+async def test_any_tool_goes_on_to_the_next_provider_of_a_server_that_is_down(mesh: Mesh) -> None:
+    await mesh.node("acme", ServerDown("it is started anew"))
+    await mesh.node("globex")
+    assert await mesh.call("echo") == "from globex"
+    assert mesh.nodes == ["acme", "globex"]
 
 
 async def test_after_a_lost_connection_the_same_id_is_asked_for_again(mesh: Mesh) -> None:

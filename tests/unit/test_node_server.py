@@ -19,6 +19,7 @@ from mcp_federation.errors import (
     DeadlineExceeded,
     InvalidArguments,
     Overloaded,
+    ServerDown,
     ServerUnavailable,
     ToolFailed,
     ToolNotFound,
@@ -213,8 +214,9 @@ async def test_a_server_that_fails_is_started_again_with_growing_pauses(
 async def test_a_server_that_crashes_fails_its_calls_and_works_for_the_next(run: Run) -> None:
     box = await run(plain())
     waiting = asyncio.create_task(box.call("wait"))
-    with pytest.raises(ServerUnavailable, match="went away during the call"):
+    with pytest.raises(ServerUnavailable, match="went away during the call") as crashed:
         await box.call("crash")
+    assert crashed.value.ran is None
     with pytest.raises(ServerUnavailable):
         await waiting
     assert (await box.call("echo", text="a")).text == "a"
@@ -231,7 +233,7 @@ async def test_a_call_does_not_wait_out_the_pause_of_a_server_that_failed(
     box = await run(StdioSpec(str(script), good.args))
     monkeypatch.setattr(supervision, "BACKOFF_FIRST", 3600.0)
     await box.until(lambda: box.server.state.restarts >= 2)
-    with pytest.raises(ServerUnavailable, match="'box' failed, and is started anew"):
+    with pytest.raises(ServerDown, match="'box' failed, and is started anew"):
         await box.call("echo", timeout=0.05, text="a")
     monkeypatch.setattr(supervision, "BACKOFF_FIRST", 0.0)
     script.symlink_to(good.command)
@@ -504,7 +506,7 @@ async def test_a_server_that_is_stopped_leaves_no_process(run: Run) -> None:
         await waiting
     assert not is_alive(marker)
     assert box.server.state.state == "stopped"
-    with pytest.raises(ServerUnavailable, match="is stopping"):
+    with pytest.raises(ServerDown, match="is stopping"):
         await box.call("echo", text="a")
 
 
@@ -514,7 +516,7 @@ async def test_a_server_that_hangs_is_stopped_and_leaves_no_process(monkeypatch:
     spec = plain(HANGS)
     box = Watched(StdioSpec(spec.command, (*spec.args, marker)))
     box.server.start()
-    with pytest.raises(ServerUnavailable, match="is starting"):
+    with pytest.raises(ServerDown, match="is starting"):
         await box.call("echo", text="a")
     await eventually(lambda: is_alive(marker))
     await box.server.stop()

@@ -22,6 +22,7 @@ from mcp_federation.errors import (
     InvalidArguments,
     InvalidRequest,
     NotExecutable,
+    ServerDown,
     ServerUnavailable,
     ToolFailed,
     ToolNotFound,
@@ -157,7 +158,7 @@ class Executor:
         self._validate(tool, params.arguments)
         server = self._servers.get(tool.server)
         if server is None:
-            raise ServerUnavailable(f"the MCP server {tool.server!r} is not available")
+            raise ServerDown(f"the MCP server {tool.server!r} is not available")
         return await self._call(server, tool, params.arguments, timeout, caller)
 
     async def _params(self, delivery: Delivery, timeout: float) -> CallParams:
@@ -190,7 +191,7 @@ class Executor:
                     await server.settled()
         tool = self._registrar.get(name)
         if tool is None:
-            raise ServerUnavailable(f"the MCP server of {name!r} is not ready yet")
+            raise ServerDown(f"the MCP server of {name!r} is not ready yet")
         return tool
 
     async def _call(

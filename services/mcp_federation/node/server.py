@@ -16,7 +16,7 @@ from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 
 from mcp_federation.bus.handling import stop_task
 from mcp_federation.contract.messages import ServerState
-from mcp_federation.errors import ServerUnavailable, ToolFailed
+from mcp_federation.errors import ServerDown, ServerUnavailable, ToolFailed
 from mcp_federation.logs import get_logger
 from mcp_federation.node.calls.calling import Calls, Disconnected, OnProgress, Outcome
 from mcp_federation.node.calls.results import BrokenContract, Results
@@ -134,7 +134,8 @@ class SupervisedServer:
         renewed under the call where the tool surely did not run, or may run twice.
 
         Raises:
-            Overloaded, ServerUnavailable, ToolNotFound, InvalidArguments, ToolFailed, DeadlineExceeded.
+            Overloaded, ServerDown, ServerUnavailable, ToolNotFound, InvalidArguments, ToolFailed,
+            DeadlineExceeded.
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -154,6 +155,7 @@ class SupervisedServer:
         on_progress: OnProgress | None,
     ) -> Outcome:
         loop = asyncio.get_running_loop()
+        surely_not = True
         for attempt in range(ATTEMPTS):
             try:
                 return await calls.call(name, arguments, max(0.0, deadline - loop.time()), on_progress)
@@ -164,10 +166,16 @@ class SupervisedServer:
                 ) from error
             except Disconnected as error:
                 look = self._doubt(calls, error.fault)
-                again = error.ran is False or name in self._repeatable
+                surely_not = surely_not and error.ran is False
+                again = surely_not or name in self._repeatable
                 if not again or attempt + 1 == ATTEMPTS or self._stop.is_set():
-                    raise ServerUnavailable(error.message) from error
-            calls = await self._connected(deadline - loop.time(), look)
+                    raise (ServerDown if surely_not else ServerUnavailable)(error.message) from error
+            try:
+                calls = await self._connected(deadline - loop.time(), look)
+            except ServerDown as error:
+                if surely_not:
+                    raise
+                raise ServerUnavailable(error.message) from error
         raise AssertionError("unreachable")
 
     def _doubt(self, calls: Calls, fault: str) -> asyncio.Event:
@@ -204,7 +212,7 @@ class SupervisedServer:
             return self._calls
         # The reason is in the presence; it may say more than a caller should know.
         what = _WHY_NOT.get(self._state.state, "failed, and is started anew")
-        raise ServerUnavailable(f"the MCP server {self.name!r} {what}")
+        raise ServerDown(f"the MCP server {self.name!r} {what}")
 
     def _has_looked(self) -> None:
         self._looked.set()
