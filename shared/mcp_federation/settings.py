@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     import_policy: str | None = Field(
         None, description="a policy of one's own over the catalog; unset takes what governance approved"
     )
+    governance_workers: int = Field(
+        0, ge=0, description="the most governance processes that a bulk is judged by; 0 for one a core"
+    )
     operators: Words = Field(
         (), description="keys that may decide at governance (ed25519:… or a file), comma separated"
     )

@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from mcp_federation.bus.memory import MemoryBus
+from mcp_federation.bus.nats import NatsBus
 from mcp_federation.bus.protocol import Bus, Delivery, Stored
 from mcp_federation.contract.messages import (
     AuditRecord,
@@ -31,7 +32,8 @@ from mcp_federation.contract.subjects import (
     Header,
 )
 from mcp_federation.errors import BusUnavailable, InvalidRequest, NodeUnavailable
-from mcp_federation.governance.app import GovernanceWorker, run
+from mcp_federation.governance import helpers
+from mcp_federation.governance.app import GovernanceWorker, _help, run
 from mcp_federation.governance.checks.context import CatalogView
 from mcp_federation.governance.trail import Trail
 from mcp_federation.governance.worker import RegistrationDesk
@@ -69,7 +71,7 @@ async def send(bus: Bus, message: Message | bytes, node: str = "acme") -> Delive
 
 
 async def register(bus: Bus, registration: Registration) -> Verdict:
-    delivery = await send(bus, registration)
+    delivery = await send(bus, registration, registration.node)
     assert Header.ERROR not in delivery.headers, delivery.payload
     return decode(delivery.payload, Verdict)
 
@@ -263,6 +265,47 @@ async def test_a_worker_that_cannot_publish_its_key_does_not_stay(connect: Conne
     assert [path.name for path in (tmp_path / "taken").iterdir()] == ["in the way"]
     with pytest.raises(NodeUnavailable):
         await send(bus, a_registration())
+
+
+@pytest.mark.bus
+async def test_a_node_with_many_registrations_does_not_delay_another_ones(
+    own_nats_server: NatsServer, tmp_path: Path
+) -> None:
+    answered: list[str] = []
+
+    async def ask(node: str, number: int) -> None:
+        await register(bus, a_registration(a_tool(name=f"tool-{number}"), node=node))
+        answered.append(node)
+
+    async with (
+        await NatsBus.connect(own_nats_server.url) as bus,
+        await NatsBus.connect(own_nats_server.url) as governance,
+    ):
+        worker = GovernanceWorker(governance, tmp_path)
+        await worker.start()
+        await asyncio.gather(*(ask("bulk", number) for number in range(100)), ask("single", 0))
+        await worker.stop()
+    assert answered.index("single") < 20
+
+
+@pytest.mark.bus
+async def test_helpers_work_while_there_is_much_to_do_and_go_when_there_is_nothing(
+    own_nats_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helpers, "IDLE_LOOKS", 1)
+    waiting = 99
+    settings = load_settings(nats_url=own_nats_server.url, state_dir=tmp_path, log_level="error")
+    found = helpers.Helpers(settings, _help, 1, lambda: waiting, look_every=0.02)
+    found.start()
+    async with await NatsBus.connect(own_nats_server.url) as bus:
+        await eventually((tmp_path / "governance.pub").exists, 30)
+        assert found.running == 1
+        assert (await register(bus, a_registration())).decision == "approved"
+        waiting = 0
+        await eventually(lambda: found.running == 0, 30)
+        with pytest.raises(NodeUnavailable):
+            await send(bus, a_registration())
+    await found.stop()
 
 
 @pytest.mark.bus

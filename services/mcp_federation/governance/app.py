@@ -1,6 +1,7 @@
 """The composition root of the governance worker."""
 
 import asyncio
+import os
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from mcp_federation.bus.protocol import Bus
 from mcp_federation.contract.subjects import GOVERNANCE_QUEUE, GOVERNANCE_STREAMS, REGISTER, REVIEW
 from mcp_federation.errors import FederationError, InvalidRequest
+from mcp_federation.governance.helpers import Helpers, help_out
 from mcp_federation.governance.published import PublishedTools
 from mcp_federation.governance.review import ReviewDesk
 from mcp_federation.governance.trail import Trail
@@ -56,10 +58,18 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             operators=read_trusted_keys(settings.operators),
         )
         await worker.start()
+        processes = settings.governance_workers or os.cpu_count() or 1
+        helpers = Helpers(settings, _help, processes - 1, lambda: worker.waiting)
+        helpers.start()
         try:
             await stop.wait()
         finally:
+            await helpers.stop()
             await worker.stop()
+
+
+def _help(settings: Settings) -> None:
+    help_out(run, settings)
 
 
 class GovernanceWorker:
@@ -87,6 +97,12 @@ class GovernanceWorker:
         self._policy = policy
         self._operators = tuple(operators)
         self._parts = AsyncExitStack()
+        self._registrations: RegistrationDesk | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many registrations wait for their turn or are judged now."""
+        return self._registrations.waiting if self._registrations is not None else 0
 
     async def start(self) -> TrustedKey:
         """Have key and streams, and answer registrations from now on; the key that approvals are signed with.
@@ -129,6 +145,7 @@ class GovernanceWorker:
         await trail.start()
         approver = Approver(key, self._valid_for)
         registrations = RegistrationDesk(self._bus, approver, sealer, trail, self._policy, published.view)
+        self._registrations = registrations
         operators = OrderVerifier((sealer.public, *self._operators))
         review = ReviewDesk(self._bus, sealer, trail, operators)
         for template, desk in ((REGISTER, registrations), (REVIEW, review)):

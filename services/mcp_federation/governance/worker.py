@@ -37,7 +37,7 @@ MAX_REQUEST_ID: Final = 64
 
 
 class RegistrationDesk:
-    """The responder of the registration subjects."""
+    """The responder of the registration subjects; `waiting` counts those that it has at hand."""
 
     def __init__(
         self, bus: Bus, approver: Approver, sealer: Sealer, trail: Trail, policy: Policy, catalog: CatalogView
@@ -47,6 +47,7 @@ class RegistrationDesk:
         self._trail = trail
         self._policy = policy
         self._catalog = catalog
+        self.waiting = 0
         self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
 
     async def answer(self, delivery: Delivery) -> Reply:
@@ -58,8 +59,13 @@ class RegistrationDesk:
         """
         registration = _registration(delivery)
         request_id = delivery.headers.get(Header.REQUEST_ID, "")[:MAX_REQUEST_ID]
-        async with self._turns[registration.node]:
-            verdict = await self._decide(registration, request_id, large=len(delivery.payload) > INLINE_BYTES)
+        self.waiting += 1
+        try:
+            async with self._turns[registration.node]:
+                large = len(delivery.payload) > INLINE_BYTES
+                verdict = await self._decide(registration, request_id, large=large)
+        finally:
+            self.waiting -= 1
         log.info(
             "verdict_given",
             message=f"{quote(verdict.name)}@{verdict.node} is {verdict.decision}",
