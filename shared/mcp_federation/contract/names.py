@@ -16,6 +16,7 @@ MAX_LOCAL_NAME = 256
 """The longest local name, in UTF-8 bytes: escaped it must stay far below NATS's limits on a subject."""
 
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _ESCAPED = re.compile(rb"=([0-9A-F]{2})")
 _TOKEN = re.compile(r"(?:[A-Za-z0-9_-]|=[0-9A-F]{2})+")
 _ALIAS_UNSAFE = re.compile(r"[^a-zA-Z0-9_-]+")
@@ -56,6 +57,8 @@ def to_token(name: str) -> str:
 
     Letters, digits, `_` and `-` stand for themselves, every other UTF-8 byte becomes `=XX`.
     """
+    if len(name) <= MAX_LOCAL_NAME and _PLAIN_NAME.fullmatch(name):
+        return name  # as most names are
     return "".join(
         chr(byte) if byte in _PLAIN else f"={byte:02X}" for byte in check_local_name(name).encode()
     )
@@ -67,6 +70,8 @@ def from_token(token: str) -> str:
     Raises:
         InvalidRequest: `to_token` gives no such token.
     """
+    if len(token) <= MAX_LOCAL_NAME and _PLAIN_NAME.fullmatch(token):
+        return token
     if _TOKEN.fullmatch(token):
         raw = _ESCAPED.sub(lambda match: bytes.fromhex(match[1].decode()), token.encode())
         try:
