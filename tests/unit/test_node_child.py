@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -21,24 +20,26 @@ class Heard:
         self.too_long: list[tuple[bytes, bytes]] = []
         self.ended = asyncio.Event()
 
-    @property
-    def callbacks(self) -> dict[str, Any]:
-        return {
-            "on_line": self.lines.append,
-            "on_too_long": lambda head, tail: self.too_long.append((head, tail)),
-            "on_end": self.ended.set,
-        }
+    def child(self, max_line: int = 2**20) -> Child:
+        return Child(
+            self.lines.append,
+            lambda head, tail: self.too_long.append((head, tail)),
+            self.ended.set,
+            max_line,
+        )
 
 
 async def start(script: str, heard: Heard) -> Child:
-    return await Child.start((sys.executable, "-I", "-S", "-c", script), {}, None, None, **heard.callbacks)
+    child = heard.child()
+    await child.start((sys.executable, "-I", "-S", "-c", script), {}, None, None)
+    return child
 
 
 @given(st.lists(st.binary(max_size=6).filter(lambda line: b"\n" not in line), max_size=6), st.data())
 @settings(max_examples=50, deadline=None)
 def test_lines_come_out_as_they_went_in(lines: list[bytes], data: st.DataObject) -> None:
     heard = Heard()
-    child = Child(**heard.callbacks)
+    child = heard.child()
     stream = b"".join(line + b"\n" for line in lines)
     while stream:
         cut = data.draw(st.integers(1, len(stream)))
@@ -49,10 +50,9 @@ def test_lines_come_out_as_they_went_in(lines: list[bytes], data: st.DataObject)
 
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
 def test_a_line_over_the_bound_is_lost_alone(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    monkeypatch.setattr(module, "MAX_LINE", 20)
     monkeypatch.setattr(module, "KEPT_OF_TOO_LONG", 4)
     heard = Heard()
-    child = Child(**heard.callbacks)
+    child = heard.child(max_line=20)
     stream = b"first\nHEAD" + b"x" * 50 + b"TAIL\nlast\n"
     for start in range(0, len(stream), chunk):
         child.pipe_data_received(1, stream[start : start + chunk])

@@ -21,6 +21,7 @@ from structlog.testing import capture_logs
 
 from mcp_federation.contract.messages import Progress
 from mcp_federation.errors import DeadlineExceeded, FederationError, Overloaded, ServerUnavailable, ToolFailed
+from mcp_federation.node.calls.declared import Declared
 from mcp_federation.node.calls.python import PythonCalls
 from mcp_federation.node.calls.results import BrokenContract, Results
 from tests.support.nats_server import eventually
@@ -40,9 +41,9 @@ JSON = st.recursive(
 @asynccontextmanager
 async def calling(server: MCPServer, max_threads: int = 64) -> AsyncIterator[tuple[PythonCalls, Client]]:
     async with Client(server, cache=None) as client:
-        results = Results()
-        results.listed((await client.list_tools()).tools)
-        calls = PythonCalls("box", server, client, results, max_threads)
+        declared = Declared()
+        declared.take((await client.list_tools()).tools)
+        calls = PythonCalls("box", server, client, Results(declared, 2**20), max_threads)
         try:
             yield calls, client
         finally:

@@ -116,6 +116,7 @@ class Node:
             start_timeout=self._settings.start_timeout,
             poll_interval=self._settings.poll_interval,
             max_concurrency=self._settings.max_concurrency,
+            max_payload=self._settings.max_payload,
         )
 
     def _on_server(self, server: SupervisedServer) -> None:

@@ -5,10 +5,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Self, cast
-
-MAX_LINE = 80 * 1024 * 1024
-"""Bytes; a longer line is thrown away, and told to `on_too_long` by its first and last bytes."""
+from typing import Any, cast
 
 KEPT_OF_TOO_LONG = 256
 EXIT_TIMEOUT = 2.0
@@ -18,17 +15,22 @@ KILL_TIMEOUT = 2.0
 
 
 class Child(asyncio.SubprocessProtocol):
-    """Calls `on_line` with each line, and `on_end` once there are no more."""
+    """Calls `on_line` with each line, and `on_end` once there are no more.
+
+    A line of more than `max_line` bytes is thrown away; `on_too_long` gets its first and its last bytes.
+    """
 
     def __init__(
         self,
         on_line: Callable[[bytes], None],
         on_too_long: Callable[[bytes, bytes], None],
         on_end: Callable[[], None],
+        max_line: int,
     ) -> None:
         self._on_line = on_line
         self._on_too_long = on_too_long
         self._on_end = on_end
+        self._max_line = max_line
         self._buffer = bytearray()
         self._searched = 0
         self._dropped_head: bytes | None = None
@@ -39,23 +41,13 @@ class Child(asyncio.SubprocessProtocol):
         self._writable.set()
         self._ended = False
 
-    @classmethod
-    async def start(
-        cls,
-        argv: Sequence[str],
-        env: Mapping[str, str],
-        cwd: str | None,
-        stderr: Any,
-        **callbacks: Any,
-    ) -> Self:
+    async def start(self, argv: Sequence[str], env: Mapping[str, str], cwd: str | None, stderr: Any) -> None:
         """Start the process, in a process group of its own; raises what the operating system says."""
         loop = asyncio.get_running_loop()
-        process, child = await loop.subprocess_exec(
-            lambda: cls(**callbacks), *argv, env=dict(env), cwd=cwd, stderr=stderr, start_new_session=True
+        self._process, _ = await loop.subprocess_exec(
+            lambda: self, *argv, env=dict(env), cwd=cwd, stderr=stderr, start_new_session=True
         )
-        child._process = process
-        child._stdin = cast(asyncio.WriteTransport, process.get_pipe_transport(0))
-        return child
+        self._stdin = cast(asyncio.WriteTransport, self._process.get_pipe_transport(0))
 
     def write(self, line: bytes) -> None:
         """Send a line, its line feed included; nothing where the child no longer reads."""
@@ -122,7 +114,7 @@ class Child(asyncio.SubprocessProtocol):
         if start:
             del self._buffer[:start]
         self._searched = len(self._buffer)
-        if self._searched > MAX_LINE:
+        if self._searched > self._max_line:
             self._drop()
 
     def _line(self, start: int, end: int) -> None:

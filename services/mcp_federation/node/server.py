@@ -19,7 +19,8 @@ from mcp_federation.contract.messages import ServerState
 from mcp_federation.errors import ServerDown, ServerUnavailable, ToolFailed
 from mcp_federation.logs import get_logger
 from mcp_federation.node.calls.calling import Calls, Disconnected, OnProgress, Outcome
-from mcp_federation.node.calls.results import BrokenContract, Results
+from mcp_federation.node.calls.declared import Declared
+from mcp_federation.node.calls.results import BrokenContract
 from mcp_federation.node.calls.slots import Slots
 from mcp_federation.node.config import BrokenSpec, HttpSpec, Spec, StdioSpec
 from mcp_federation.node.faults import MAX_REASON, Ended, reason_of
@@ -66,6 +67,7 @@ class SupervisedServer:
         start_timeout: float = 30.0,
         poll_interval: float = 30.0,
         max_concurrency: int = 64,
+        max_payload: int = 64 * 1024 * 1024,
     ) -> None:
         self.name = name
         self._spec = spec
@@ -76,8 +78,8 @@ class SupervisedServer:
         self.unfit: dict[str, str] = {}
         limit = getattr(spec, "max_concurrency", None) or max_concurrency
         self._slots = Slots(name, limit)
-        self._results = Results()
-        self._repeatable: frozenset[str] = frozenset()
+        self._max_payload = max_payload
+        self._declared = Declared()
         self._calls: Calls | None = None
         self._state = ServerState(name=name, state="starting")
         self._settled = asyncio.Event()
@@ -166,16 +168,15 @@ class SupervisedServer:
                 ) from error
             except Disconnected as error:
                 look = self._doubt(calls, error.fault)
+                lost = error
                 surely_not = surely_not and error.ran is False
-                again = surely_not or name in self._repeatable
+                again = surely_not or self._declared.may_repeat(name)
                 if not again or attempt + 1 == ATTEMPTS or self._stop.is_set():
                     raise (ServerDown if surely_not else ServerUnavailable)(error.message) from error
             try:
                 calls = await self._connected(deadline - loop.time(), look)
-            except ServerDown as error:
-                if surely_not:
-                    raise
-                raise ServerUnavailable(error.message) from error
+            except ServerDown:
+                raise (ServerDown if surely_not else ServerUnavailable)(lost.message) from lost
         raise AssertionError("unreachable")
 
     def _doubt(self, calls: Calls, fault: str) -> asyncio.Event:
@@ -273,11 +274,12 @@ class SupervisedServer:
             async with open_connection(
                 self.name,
                 self._spec,
-                self._results,
+                self._declared,
                 on_end=self._end,
                 stderr=stderr,
                 on_message=self._on_message,
                 max_concurrency=self._slots.limit,
+                max_payload=self._max_payload,
             ) as (client, calls):
                 listed = await list_tools(client)
                 self._scope.deadline = float("inf")
@@ -353,8 +355,7 @@ class SupervisedServer:
                 log.warn("tool_unfit", server=self.name, tool=name, reason=reason)
         changed = (tools, unfit) != (self.tools, self.unfit) or self._state.state != "ready"
         self.tools, self.unfit = tools, unfit
-        self._results.listed(listed)
-        self._repeatable = frozenset(tool.name for tool in listed if _may_repeat(tool))
+        self._declared.take(listed)
         if changed:
             log.info("server_ready", server=self.name, tools=len(tools))
             self._set_state("ready", "")
@@ -372,9 +373,3 @@ class SupervisedServer:
         if state != "ready":
             self._has_looked()
         self._on_change(self)
-
-
-def _may_repeat(tool: mcp_types.Tool) -> bool:
-    """Whether the tool declares that running it twice does no harm."""
-    hints = tool.annotations
-    return hints is not None and bool(hints.read_only_hint or hints.idempotent_hint)

@@ -15,11 +15,14 @@ from mcp.client.session import MessageHandlerFnT
 from mcp.client.sse import sse_client
 from mcp.client.stdio import get_default_environment
 from mcp.client.streamable_http import streamable_http_client
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from mcp_federation.node.calls.calling import Calls
+from mcp_federation.node.calls.declared import Declared
+from mcp_federation.node.calls.http import CONNECT_TIMEOUT, ENVELOPE, HttpCalls
 from mcp_federation.node.calls.python import PythonCalls
 from mcp_federation.node.calls.results import Results
-from mcp_federation.node.calls.sdk import SdkCalls
+from mcp_federation.node.calls.sdk import SdkCalls, note_status
 from mcp_federation.node.calls.stdio import Pipe, StdioCalls
 from mcp_federation.node.calls.wire import CLIENT_INFO, Requests
 from mcp_federation.node.child import Child
@@ -28,7 +31,6 @@ from mcp_federation.node.faults import Ended
 from mcp_federation.node.stderr_tail import StderrTail
 from mcp_federation.node.toolboxes import ToolboxSpec
 
-CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 300.0
 
 
@@ -72,24 +74,26 @@ class Connection(NamedTuple):
 async def open_connection(
     name: str,
     spec: StdioSpec | HttpSpec | ToolboxSpec,
-    results: Results,
+    declared: Declared,
     *,
     on_end: Callable[[], None],
     stderr: StderrTail,
     on_message: MessageHandlerFnT,
     max_concurrency: int,
+    max_payload: int,
 ) -> AsyncIterator[Connection]:
     """Connect to the server called `name`; `on_end` is called when the connection ends.
 
     Enter and leave it in one task. Raises what the transport and the SDK raise.
     """
     async with AsyncExitStack() as stack:
+        results = Results(declared, max_payload)
         pipe = Pipe()
         server: Any
         if isinstance(spec, ToolboxSpec):
             server = spec.server
         elif isinstance(spec, StdioSpec):
-            child = await stack.enter_async_context(_stdio(spec, pipe, stderr))
+            child = await stack.enter_async_context(_stdio(spec, pipe, stderr, max_payload + ENVELOPE))
             server = _watched(pipe.streams(child), on_end)
         else:
             server = _watched(await _http(spec, stack), on_end)
@@ -106,6 +110,8 @@ async def open_connection(
             calls = PythonCalls(name, spec.server, client, results, max_concurrency)
         elif isinstance(spec, StdioSpec):
             calls = StdioCalls(name, pipe, child, Requests(client.protocol_version), results)
+        elif spec.transport == "http" and client.protocol_version in MODERN_PROTOCOL_VERSIONS:
+            calls = HttpCalls(name, spec.url, spec.headers, client.protocol_version, declared, results)
         else:
             calls = SdkCalls(name, client)
         try:
@@ -122,15 +128,15 @@ async def _watched(transport: Any, on_end: Callable[[], None]) -> AsyncIterator[
 
 
 @asynccontextmanager
-async def _stdio(spec: StdioSpec, pipe: Pipe, stderr: StderrTail) -> AsyncIterator[Child]:
+async def _stdio(spec: StdioSpec, pipe: Pipe, stderr: StderrTail, max_line: int) -> AsyncIterator[Child]:
     if spec.cwd is not None and not os.path.isdir(spec.cwd):  # noqa: ASYNC240, PTH112 - one stat of a local path
         raise Ended(f"its working directory {spec.cwd} is not there")
     env = {**get_default_environment(), "PATH": os.environ.get("PATH", os.defpath), **spec.env}
     # Servers installed beside the federation are found without an activated environment.
     env["PATH"] += os.pathsep + sysconfig.get_path("scripts")
     command = _resolved(spec.command, env["PATH"], spec.cwd)
-    callbacks = {"on_line": pipe.on_line, "on_too_long": pipe.on_too_long, "on_end": pipe.on_end}
-    child = await Child.start([command, *spec.args], env, spec.cwd, await stderr.open(), **callbacks)
+    child = Child(pipe.on_line, pipe.on_too_long, pipe.on_end, max_line)
+    await child.start([command, *spec.args], env, spec.cwd, await stderr.open())
     try:
         stderr.child_started()
         yield child
@@ -152,5 +158,8 @@ async def _http(spec: HttpSpec, stack: AsyncExitStack) -> Any:
     if spec.transport == "sse":
         return sse_client(spec.url, headers=dict(spec.headers))
     timeout = httpx2.Timeout(CONNECT_TIMEOUT, read=READ_TIMEOUT)
-    http = await stack.enter_async_context(httpx2.AsyncClient(headers=dict(spec.headers), timeout=timeout))
+    client = httpx2.AsyncClient(
+        headers=dict(spec.headers), timeout=timeout, event_hooks={"response": [note_status]}
+    )
+    http = await stack.enter_async_context(client)
     return streamable_http_client(spec.url, http_client=http)

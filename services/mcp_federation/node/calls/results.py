@@ -1,15 +1,13 @@
 """Reads what MCP servers answer to `tools/call`, without building models of it."""
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import jsonschema_rs
-import mcp_types
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from mcp_federation.errors import ToolFailed
+from mcp_federation.errors import PayloadTooLarge, ToolFailed
 from mcp_federation.node.calls.calling import Outcome
+from mcp_federation.node.calls.declared import Declared, UnusableSchema
 
 if TYPE_CHECKING:
     MaybeRaw = Raw | UnsetType
@@ -63,50 +61,45 @@ class BrokenContract(Exception):
 
 
 class Results:
-    """Holds the results of one server's tools to MCP and to the output schemas that the server listed."""
+    """Holds the results of one server to MCP, to what its tools declare, and to a bound in bytes."""
 
-    def __init__(self) -> None:
-        self._schemas: dict[str, Any] = {}
-        self._validators: dict[str, Callable[[Any], bool]] = {}
-
-    def listed(self, tools: Iterable[mcp_types.Tool]) -> None:
-        """Take in the tools as they are now."""
-        schemas = {tool.name: tool.output_schema for tool in tools if tool.output_schema is not None}
-        if schemas != self._schemas:
-            self._schemas, self._validators = schemas, {}
+    def __init__(self, declared: Declared, max_payload: int) -> None:
+        self._declared = declared
+        self.max_payload = max_payload
 
     def read(self, tool: str, result: bytes) -> Outcome:
         """The outcome that a result stands for.
 
         Raises:
             ToolFailed: the tool asks for input, which no caller of the federation can give.
+            PayloadTooLarge: it is over the bound.
             BrokenContract: it is no result, or not one that the tool declares.
         """
+        if len(result) > self.max_payload:
+            raise self.too_large()
         try:
             shape = _decode_result(result)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             if _asks_for_input(result):
                 raise ToolFailed("the tool asks for more input, which callers here cannot give") from None
             raise BrokenContract(f"not a CallToolResult: {error}") from error
-        if not shape.is_error and tool in self._schemas:
+        if not shape.is_error and self._declared.has_output_schema(tool):
             self._check(tool, shape.structured_content)
         return Outcome(result, shape.is_error)
+
+    def too_large(self) -> PayloadTooLarge:
+        """The error of a result that is over the bound."""
+        return PayloadTooLarge(f"the result of the tool is over {self.max_payload} bytes")
 
     def _check(self, tool: str, structured: MaybeRaw) -> None:
         if structured is UNSET:
             raise BrokenContract("the tool declares an output schema and gave no structured content")
-        if not self._validator(tool)(msgspec.json.decode(structured)):
+        try:
+            fits = self._declared.fits(tool, msgspec.json.decode(structured))
+        except UnusableSchema as error:
+            raise BrokenContract(f"the tool's output schema cannot be used: {error}") from error
+        if not fits:
             raise BrokenContract("the structured content does not fit the tool's output schema")
-
-    def _validator(self, tool: str) -> Callable[[Any], bool]:
-        validator = self._validators.get(tool)
-        if validator is None:
-            try:
-                compiled = jsonschema_rs.validator_for(self._schemas[tool], retriever=_fetch_nothing)
-            except ValueError as error:
-                raise BrokenContract(f"the tool's output schema cannot be used: {error}") from error
-            validator = self._validators[tool] = compiled.is_valid
-        return validator
 
 
 def _asks_for_input(result: bytes) -> bool:
@@ -114,8 +107,3 @@ def _asks_for_input(result: bytes) -> bool:
         return _decode_kind(result).result_type == "input_required"
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
-
-
-def _fetch_nothing(uri: str) -> Any:
-    """A schema may not make the node fetch anything."""
-    raise ValueError(f"the schema refers to {uri}, which lies outside of it")

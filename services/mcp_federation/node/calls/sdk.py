@@ -1,5 +1,7 @@
 """Calls through the SDK's client: for older revisions, and for what only its own machinery gives a tool."""
 
+from contextvars import ContextVar
+from http import HTTPStatus
 from typing import Any
 
 import anyio
@@ -11,11 +13,19 @@ from pydantic import ValidationError
 from mcp_federation.contract.messages import Progress
 from mcp_federation.errors import ToolFailed
 from mcp_federation.node.calls.calling import Disconnected, OnProgress, Outcome, OwnTasks, tell
+from mcp_federation.node.calls.refused import refused
 from mcp_federation.node.calls.results import BrokenContract
 from mcp_federation.node.faults import call_error
 
-SESSION_OVER = "Session terminated"
-"""What the SDK says where a server answers that it does not know our session: it ran nothing then."""
+_statuses: ContextVar[list[int] | None] = ContextVar("statuses", default=None)
+"""Where the HTTP statuses that refuse a call are put: the SDK sends each call in its caller's context."""
+
+
+async def note_status(response: httpx2.Response) -> None:
+    """Note a status that refuses a request: the SDK does not tell it. A hook of its HTTP client."""
+    statuses = _statuses.get()
+    if statuses is not None and response.status_code >= HTTPStatus.BAD_REQUEST:
+        statuses.append(response.status_code)
 
 
 class SdkCalls:
@@ -39,12 +49,14 @@ class SdkCalls:
     async def work(self, name: str, arguments: dict[str, Any], on_progress: OnProgress | None) -> Outcome:
         """The call itself, without a deadline."""
         progress = _Told(on_progress) if on_progress else None
+        statuses: list[int] = []
+        _statuses.set(statuses)
         try:
             result = await self._client.session.call_tool(
                 name, arguments, progress_callback=progress, allow_input_required=True
             )
         except MCPError as error:
-            raise self._told(error, name) from error
+            raise self._told(error, name, statuses) from error
         except (httpx2.HTTPError, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as error:
             fault = f"the connection failed: {type(error).__name__}"
             message = f"the connection to the MCP server {self._server!r} failed"
@@ -58,13 +70,11 @@ class SdkCalls:
             raise ToolFailed("the tool asks for more input, which callers here cannot give")
         return Outcome(result.model_dump_json(by_alias=True, exclude_none=True).encode(), result.is_error)
 
-    def _told(self, error: MCPError, tool: str) -> Exception:
+    def _told(self, error: MCPError, tool: str, statuses: list[int]) -> Exception:
         if error.code == CONNECTION_CLOSED:
-            message = f"the MCP server {self._server!r} went away during the call"
-            return Disconnected(message)
-        if error.code == INVALID_REQUEST and error.message == SESSION_OVER:
-            message = f"the MCP server {self._server!r} no longer knows our session"
-            return Disconnected(message, fault="it no longer knew our session", ran=False)
+            return Disconnected(f"the MCP server {self._server!r} went away during the call")
+        if statuses:
+            return refused(statuses[-1], self._server, session="session" in error.message.lower())
         if error.code == INVALID_REQUEST:
             # Our requests are valid; what is not may be the state of the connection.
             return Disconnected(f"the MCP server {self._server!r} no longer takes calls on this connection")

@@ -13,7 +13,7 @@ import mcp_types
 from mcp.shared.message import SessionMessage
 from msgspec import UNSET
 
-from mcp_federation.errors import PayloadTooLarge, ServerUnavailable
+from mcp_federation.errors import ServerUnavailable
 from mcp_federation.node.calls.calling import Disconnected, OnProgress, Outcome, tell, too_late
 from mcp_federation.node.calls.results import BrokenContract, Results
 from mcp_federation.node.calls.wire import Requests, cancelled, decode, progress_of, refusal
@@ -199,7 +199,7 @@ class StdioCalls:
         for number in map(int, _ID.findall(head[:64]) + _ID.findall(tail[-64:])):
             pending = self._pending.pop(number, None)
             if pending is not None:
-                _fail(pending, PayloadTooLarge("the result of the tool is over the bound"))
+                _fail(pending, self._results.too_large())
 
 
 def _fail(pending: _Pending, error: Exception) -> None:
