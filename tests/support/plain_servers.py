@@ -60,6 +60,7 @@ class PlainServer:
                 tool("quietly", "Describes 'echo' in other words and tells nobody.", ("text",), text=string),
                 tool("structured", "Gives a structured result."),
                 tool("nonsense", "Answers with what is not a tool result."),
+                tool("ask", "Answers that it needs to know more."),
                 tool("big", "Answers with so many bytes of text.", ("size",), size=number),
                 tool("seen", "Tells what the server has seen of its client."),
                 tool("größe €", "Gives the text back, under a name that is not ASCII.", text=string),
@@ -153,6 +154,8 @@ class PlainServer:
             return text("{}", structuredContent={"rows": [1, None], "isError": True})
         if name == "nonsense":
             return {"content": "not a list"}
+        if name == "ask":
+            return {"resultType": "input_required", "inputRequests": {}}
         if name == "big":
             return text("x" * int(arguments["size"]))
         if name == "seen":

@@ -8,11 +8,15 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
+from mcp_types import ToolAnnotations
+from pydantic import Field
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mcp_federation.node.config import HttpSpec
 
@@ -65,14 +69,60 @@ def sdk_server(name: str = "sdk", seen: Seen | None = None) -> MCPServer:
         await context.notify_tools_changed()
         return name
 
+    add_telling_tools(server, seen)
     return server
 
 
-class HttpServer:
-    """Serves an MCP server over streamable HTTP, or over SSE, on a port that stays the same."""
+def add_telling_tools(server: MCPServer, seen: Seen) -> None:
+    """Tools that tell what was seen, or want to be called in a way of their own."""
 
-    def __init__(self, server: MCPServer | None = None, *, transport: str = "http") -> None:
+    @server.tool()
+    async def running() -> bool:
+        """Tells whether 'wait' was called."""
+        return seen.started.is_set()
+
+    @server.tool()
+    async def noticed() -> bool:
+        """Tells whether a call of 'wait' was cancelled."""
+        return seen.cancelled.is_set()
+
+    @server.tool()
+    async def steps(to: int, context: Context) -> int:
+        """Reports so many steps of progress, and then gives their number."""
+        for step in range(to):
+            await context.report_progress(step, to, f"step {step}")
+        return to
+
+    @server.tool(annotations=ToolAnnotations(idempotent_hint=True))
+    async def second_time() -> int:
+        """Does not answer the first time, and the second time gives the number of calls."""
+        seen.calls += 1
+        seen.started.set()
+        if seen.calls == 1:
+            await asyncio.Event().wait()
+        return seen.calls
+
+    @server.tool()
+    async def where(region: Annotated[str, Field(json_schema_extra={"x-mcp-header": "Region"})]) -> str:
+        """Wants its argument in a header too."""
+        return region
+
+
+class HttpServer:
+    """Serves an MCP server over streamable HTTP, or over SSE, on a port that stays the same.
+
+    `legacy` serves no revision newer than 2025-11-25. `refusals` are statuses with which the next calls of
+    a tool are refused; `forget` ends all sessions.
+    """
+
+    def __init__(
+        self, server: MCPServer | None = None, *, transport: str = "http", legacy: bool = False
+    ) -> None:
         self.server = server or sdk_server()
+        self.legacy = legacy
+        self.refusals: list[int] = []
+        self._sessions: set[bytes] = set()
+        self._forgotten: set[bytes] = set()
         self.transport = transport
         self.port = 0
         self._uvicorn: _Uvicorn | None = None
@@ -87,15 +137,45 @@ class HttpServer:
         return HttpSpec(self.url, transport="sse" if self.transport == "sse" else "http")
 
     async def start(self) -> None:
-        app = self.server.sse_app() if self.transport == "sse" else self.server.streamable_http_app()
+        app: ASGIApp = self.server.sse_app() if self.transport == "sse" else self.server.streamable_http_app()
         listening = socket.create_server(("127.0.0.1", self.port), reuse_port=False)
         self.port = listening.getsockname()[1]
         config = uvicorn.Config(
-            app, log_config=None, lifespan="on", ws="none", timeout_graceful_shutdown=0, access_log=False
+            self._gate(app),
+            log_config=None,
+            lifespan="on",
+            ws="none",
+            timeout_graceful_shutdown=0,
+            access_log=False,
         )
         self._uvicorn = _Uvicorn(config)
         self._task = asyncio.create_task(self._uvicorn.serve(sockets=[listening]))
         await self._uvicorn.serving.wait()
+
+    def forget(self) -> None:
+        self._forgotten |= self._sessions
+
+    def _gate(self, app: ASGIApp) -> ASGIApp:
+        async def gated(scope: Scope, receive: Receive, send: Send) -> None:
+            status = self._refusal(scope)
+            if status:
+                await PlainTextResponse("refused", status)(scope, receive, send)
+            else:
+                await app(scope, receive, send)
+
+        return gated
+
+    def _refusal(self, scope: Scope) -> int:
+        headers = dict(scope.get("headers", ()))
+        session = headers.get(b"mcp-session-id", b"")
+        if session:
+            self._sessions.add(session)
+        if session in self._forgotten:
+            return 404
+        if self.legacy and headers.get(b"mcp-protocol-version") == b"2026-07-28":
+            return 400
+        is_call = headers.get(b"mcp-method") == b"tools/call" or (self.legacy and session)
+        return self.refusals.pop(0) if is_call and self.refusals else 0
 
     async def stop(self) -> None:
         if self._uvicorn is not None and self._task is not None:

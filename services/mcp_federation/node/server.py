@@ -91,6 +91,7 @@ class SupervisedServer:
         self._task: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
         self._looked = asyncio.Event()
+        self._down_since = float("-inf")
 
     @property
     def state(self) -> ServerState:
@@ -192,23 +193,22 @@ class SupervisedServer:
     async def _connected(self, timeout: float, look: asyncio.Event | None = None) -> Calls:
         """The connection, once there is one; behind `look`, where one is doubted.
 
-        A server that is down is tried again now, once: its pause must not outlive its recovery.
+        A server that is down is tried again now: its pause must not outlive its recovery. One that has
+        been down for long is tried once.
         """
+        loop = asyncio.get_running_loop()
         tried = False
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(min(timeout, RECONNECT_TIMEOUT)):
                 if look is not None:
                     await look.wait()
-                while self._calls is None:
-                    failed = self._state.state == "failed"
-                    if self._stop.is_set() or self._task is None or (tried and failed):
-                        break
-                    if failed:
+                while self._calls is None and self._task is not None and not self._stop.is_set():
+                    if self._state.state == "failed":
+                        if tried and loop.time() > self._down_since + RECONNECT_TIMEOUT:
+                            break
                         tried = True
                         self._wanted.set()
                     await self._looked.wait()
-        except TimeoutError:
-            pass
         if self._calls is not None:
             return self._calls
         # The reason is in the presence; it may say more than a caller should know.
@@ -233,6 +233,8 @@ class SupervisedServer:
             if loop.time() - began > HEALTHY_AFTER:
                 pause = BACKOFF_FIRST
             log.error("server_failed", server=self.name, reason=reason, retry_in_seconds=round(pause, 1))
+            if self._state.state == "ready":
+                self._down_since = loop.time()
             self._set_state("failed", reason, restarts=self._state.restarts + 1)
             self._settled.set()
             await self._pause(pause * random.uniform(0.8, 1.2), began)  # noqa: S311 - jitter
