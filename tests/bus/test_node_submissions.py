@@ -36,7 +36,7 @@ from tests.support.sdk_servers import HttpServer, sdk_server
 
 HIDDEN = "Tells the weather.\u200b And more."
 TEXT = "Tells the weather of a place."
-SDK_TOOLS = ("echo", "record", "wait", "fail", "grow")
+SDK_TOOLS = [tool.name for tool in asyncio.run(sdk_server().list_tools())]
 
 
 @pytest.fixture

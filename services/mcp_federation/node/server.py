@@ -49,7 +49,7 @@ LISTEN_PAUSE = 0.5
 ATTEMPTS = 2
 """How often a call is tried where its connection breaks, and it is safe to try again."""
 
-RECONNECT_TIMEOUT = 5.0
+RECONNECT_TIMEOUT = 2.0
 """Seconds that a call waits at most for a server that is down to be back."""
 
 _WHY_NOT = {"starting": "is starting", "stopped": "is stopping"}
