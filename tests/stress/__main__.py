@@ -11,7 +11,6 @@ import random
 import shutil
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import uvloop
@@ -35,8 +34,12 @@ SETTLING = 20.0
 """Of the seconds, those for starting and for coming to rest."""
 
 WARM_UP = 2.0
+LARGE = {"text": "x" * 3_000_000}
+"""Arguments, and a result, for which either end has a subscription from the first time on."""
+
 IN_FLIGHT = 24
 NODES = ("acme", "globex")
+OWN_LOG = "globex.log"
 
 
 def say(text: str) -> None:
@@ -48,11 +51,11 @@ def say(text: str) -> None:
 class Stress:
     """One run. The node `acme` is two processes, `globex` is in this one, where its tasks can be counted."""
 
-    def __init__(self, mesh: Processes, seed: int, seconds: float) -> None:
+    def __init__(self, mesh: Processes, monitor: str, seed: int, seconds: float) -> None:
         self.mesh = mesh
+        self.monitor = monitor
         self.seed = seed
         self.seconds = seconds
-        self.monitor = ""
         self.problems: list[str] = []
 
     async def run(self) -> None:
@@ -69,7 +72,7 @@ class Stress:
             await node.start()
             try:
                 async with mesh.client() as client:
-                    await self._load(client, Mischief(rng, replicas, servers, os.getpid()), rng)
+                    await self._load(client, Mischief(rng, replicas, servers, mesh.nats, os.getpid()), rng)
             finally:
                 await node.stop()
 
@@ -121,7 +124,7 @@ class Stress:
             answers = 0
             while answers < 6:  # by chance from both replicas
                 try:
-                    await client.execute(name, {"text": "well"}, timeout=5)
+                    await client.execute(name, LARGE, timeout=5)
                     answers += 1
                 except FederationError as error:
                     answers = 0
@@ -138,6 +141,27 @@ def left_behind(ledger: Path) -> list[str]:
     return [f"process {pid} is left: {command_of(pid)}" for pid in found]
 
 
+def stacks(folder: Path) -> list[str]:
+    """What the federation's own processes logged with a stack: nobody had thought of it."""
+    logs = (folder / OWN_LOG, folder / "governance.log", *sorted(folder.glob("acme*.log")))
+    return [
+        f"{log.name}: {line[:500]}"
+        for log in logs
+        for line in log.read_text(errors="replace").splitlines()
+        if '"stack":' in line or "Traceback" in line
+    ]
+
+
+def run(folder: Path, seed: int, seconds: float) -> list[str]:
+    """Run it in a folder; the promises that were broken."""
+    monitor = f"127.0.0.1:{free_port()}"
+    with Processes(folder, NatsServer(folder, config=f'http: "{monitor}"')) as mesh:
+        os.environ[VARIABLE] = str(mesh.ledger.path)
+        stress = Stress(mesh, f"http://{monitor}", seed, seconds)
+        uvloop.run(stress.run())
+    return stress.problems + left_behind(mesh.ledger.path) + stacks(folder)
+
+
 def main() -> int:
     """Run it; 1 where a promise was broken."""
     parser = argparse.ArgumentParser(
@@ -146,22 +170,20 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--seconds", type=float, default=SECONDS, help="in all, about (60)")
     options = parser.parse_args()
-    configure_logs("error")
+    seconds = max(SETTLING + 5, min(600, options.seconds))
     folder = temporary_folder()
-    monitor = free_port()
     say(f"seed {options.seed}")
-    with Processes(folder, NatsServer(folder, config=f'http: "127.0.0.1:{monitor}"')) as mesh:
-        os.environ[VARIABLE] = str(mesh.ledger.path)
-        stress = Stress(mesh, options.seed, max(SETTLING + 5, min(600, options.seconds)))
-        stress.monitor = f"http://127.0.0.1:{monitor}"
-        uvloop.run(stress.run())
-    stress.problems += left_behind(mesh.ledger.path)
-    for problem in stress.problems[:20]:
+    with (folder / OWN_LOG).open("w") as log:
+        configure_logs("warn", stream=log)
+        problems = run(folder, options.seed, seconds)
+    for problem in problems[:20]:
         say(f"BROKEN {problem}")
-    say(f"{len(stress.problems)} promises broken" if stress.problems else "every promise was kept")
-    with suppress(OSError):
-        shutil.rmtree(folder)
-    return 1 if stress.problems else 0
+    if problems:
+        say(f"{len(problems)} promises broken; the logs are in {folder}")
+        return 1
+    shutil.rmtree(folder, ignore_errors=True)
+    say("every promise was kept")
+    return 0
 
 
 if __name__ == "__main__":

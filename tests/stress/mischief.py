@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
 from tests.stress.census import command_of, descendants
+from tests.support.nats_server import NatsServer
 from tests.support.processes import Process
 
 PAUSES = (0.3, 1.5)
@@ -25,11 +26,17 @@ class Mischief:
     """Breaks one thing after another until it is stopped; then everything is up again."""
 
     def __init__(
-        self, rng: random.Random, replicas: Sequence[Process], servers: Sequence[Process], own: int
+        self,
+        rng: random.Random,
+        replicas: Sequence[Process],
+        servers: Sequence[Process],
+        nats: NatsServer,
+        own: int,
     ) -> None:
         self._rng = rng
         self._replicas = replicas
         self._servers = servers
+        self._nats = nats
         self._own = own
         self.done: Counter[str] = Counter()
         self._kinds: dict[str, Callable[[], Awaitable[None]]] = {
@@ -39,6 +46,7 @@ class Mischief:
             "stdio server killed": self._kill_stdio,
             "http server killed": self._kill_http,
             "http server restarted": self._restart_http,
+            "nats-server killed": self._kill_nats,
         }
 
     async def run(self, over: asyncio.Event) -> None:
@@ -65,6 +73,11 @@ class Mischief:
         process.kill()
         await self._pause(AWAY)
         process.start()
+
+    async def _kill_nats(self) -> None:
+        self._nats.kill()
+        await self._pause(AWAY)
+        await asyncio.to_thread(self._nats.start)
 
     async def _stop_replica(self) -> None:
         await self._stop(self._rng.choice(self._replicas))
