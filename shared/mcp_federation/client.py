@@ -1,17 +1,12 @@
 """The Python client: finds tools in the catalog and executes them over the bus."""
 
 import asyncio
-import os
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Self
 
-import msgspec
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
-from tenacity.wait import wait_random_exponential
+from tenacity import AsyncRetrying, retry_if_exception_type
 
 from mcp_federation.balancing import Balancer
 from mcp_federation.bus.blobs import DEFAULT_LIMIT, Blobs
@@ -34,55 +29,30 @@ from mcp_federation.contract.messages import (
 from mcp_federation.contract.names import split_federated_name
 from mcp_federation.contract.subjects import CANCEL, Header
 from mcp_federation.errors import (
-    BusUnavailable,
     Cancelled,
-    ConnectionLost,
     FederationError,
     InternalError,
     InvalidRequest,
     NodeLost,
     NodeUnavailable,
     NotExecutable,
-    Overloaded,
-    ServerDown,
-    ServerUnavailable,
     ToolFailed,
     ToolNotFound,
 )
 from mcp_federation.liveness import WhileAlive
 from mcp_federation.logs import get_logger
+from mcp_federation.retries import Call, OnProgress
 from mcp_federation.trust.approvals import ApprovalVerifier
 from mcp_federation.trust.keys import TrustedKey
 from mcp_federation.trust.policy import Policy
 
 log = get_logger("client")
 
-OnProgress = Callable[[Progress], None]
 OnOutcome = Callable[[CatalogTool, float, FederationError | None], None]
 
 DEFAULT_TIMEOUT = 30.0
 REPLY_GRACE = 0.25
 """Seconds that a caller waits beyond the deadline, so that the node's own answer to it arrives."""
-
-MAX_TRIES = 3
-"""How often each provider of a tool is asked, the first time included."""
-
-RECONNECT_PAUSE = 0.3
-"""Seconds that a lost connection is given before the next try."""
-
-MAX_PAUSE = 0.5
-"""A node that asks for more seconds than that is not tried again: its hint goes to the caller."""
-
-# The first two pauses are up to 0.1 and 0.2 s: a node that is gone is told within 0.3 s.
-_jitter = wait_random_exponential(multiplier=0.1, max=2)
-
-
-def new_request_id() -> str:
-    """A UUIDv7 (RFC 9562): unique, and ordered by time."""
-    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
-    value = value & ~(0xF << 76) | 0x7 << 76
-    text = f"{value & ~(0x3 << 62) | 0x2 << 62:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 class FederationClient:
@@ -204,13 +174,13 @@ class FederationClient:
         if not providers:
             raise NotExecutable(f"{name!r} is described only: nothing runs it")
         deadline = asyncio.get_running_loop().time() + timeout
-        call = _Call(providers, args, kwargs, deadline, on_progress)
+        call = Call(providers, args, kwargs, deadline, on_progress)
         try:
             return await self._try_each(call)
         except _RefusedError:
             return await self._try_again(call)
 
-    async def _try_each(self, call: "_Call") -> tuple[CatalogTool, CallResult]:
+    async def _try_each(self, call: Call) -> tuple[CatalogTool, CallResult]:
         for tool in call.providers:
             left = call.deadline - asyncio.get_running_loop().time()
             if call.errors and left <= 0:
@@ -224,7 +194,7 @@ class FederationClient:
                     raise call.refusal from None
         raise _RefusedError
 
-    async def _try_again(self, call: "_Call") -> tuple[CatalogTool, CallResult]:
+    async def _try_again(self, call: Call) -> tuple[CatalogTool, CallResult]:
         first = True
 
         async def attempt() -> tuple[CatalogTool, CallResult]:
@@ -246,7 +216,7 @@ class FederationClient:
             raise call.refusal from None
 
     async def _execute(
-        self, tool: CatalogTool, arguments: dict[str, Any], timeout: float, call: "_Call"
+        self, tool: CatalogTool, arguments: dict[str, Any], timeout: float, call: Call
     ) -> CallResult:
         """One try on one node; what came of it is told to the balancer."""
         if not self.catalog.state.is_available(tool.node):
@@ -268,7 +238,7 @@ class FederationClient:
         return result
 
     async def _request(
-        self, tool: CatalogTool, arguments: dict[str, Any], timeout: float, call: "_Call"
+        self, tool: CatalogTool, arguments: dict[str, Any], timeout: float, call: Call
     ) -> CallResult:
         payload = encode(CallParams(name=tool.name, arguments=arguments))
         headers = {
@@ -283,7 +253,7 @@ class FederationClient:
             return await self._answer(tool, encode(offer.blob), timeout, headers, call)
 
     async def _answer(
-        self, tool: CatalogTool, payload: bytes, timeout: float, headers: dict[str, str], call: "_Call"
+        self, tool: CatalogTool, payload: bytes, timeout: float, headers: dict[str, str], call: Call
     ) -> CallResult:
         alive = WhileAlive(self._bus, tool.node, self.catalog.state.instances(tool.node))
         try:
@@ -348,67 +318,3 @@ def _result(payload: bytes) -> CallResult:
 
 class _RefusedError(Exception):
     """No provider took the call, and it may be tried again."""
-
-
-@dataclass(slots=True)
-class _Call:
-    """One call over all its tries; `deadline` is in the loop's time."""
-
-    providers: list[CatalogTool]
-    args: Sequence[Any]
-    kwargs: Mapping[str, Any]
-    deadline: float
-    on_progress: OnProgress | None = None
-    errors: list[FederationError] = field(default_factory=list)
-    _request_ids: dict[str, str] = field(default_factory=dict)
-
-    def request_id(self, tool: CatalogTool) -> str:
-        """The same for every try on a node, so that the node runs it at most once."""
-        return self._request_ids.get(tool.node) or self._request_ids.setdefault(tool.node, new_request_id())
-
-    def may_go_on(self, error: FederationError, tool: CatalogTool) -> bool:
-        """Whether the call may be tried again after this error, on whatever node."""
-        if isinstance(error, NodeUnavailable | Overloaded | ServerDown):
-            return True
-        if isinstance(error, ServerUnavailable):
-            # An outcome: under the same id the node would only repeat it.
-            self._request_ids.pop(tool.node, None)
-        if isinstance(error, BusUnavailable):
-            return any(isinstance(before, ConnectionLost) for before in self.errors)
-        return isinstance(error, ConnectionLost | NodeLost | ServerUnavailable) and _is_repeatable(tool)
-
-    def pause(self, state: RetryCallState) -> float:
-        """Seconds until the next try: full jitter, on top of what the errors ask for."""
-        return _jitter(state) + self._asked_pause
-
-    def is_over(self, state: RetryCallState) -> bool:
-        """Whether the tries are used up, or the next is beyond the deadline or not worth waiting for."""
-        then = asyncio.get_running_loop().time() + state.upcoming_sleep
-        used_up = state.attempt_number >= MAX_TRIES
-        return used_up or then >= self.deadline or self._asked_pause > MAX_PAUSE
-
-    @property
-    def _asked_pause(self) -> float:
-        return max(map(_asked_pause, self.errors))
-
-    @property
-    def refusal(self) -> FederationError:
-        """The last error; one after which the tool may have run comes before all others."""
-        unsure = [error for error in self.errors if error.ran is not False]
-        return (unsure or self.errors)[-1]
-
-
-def _is_repeatable(tool: CatalogTool) -> bool:
-    """Whether the tool declares that running it again does nothing more."""
-    hints = msgspec.json.decode(tool.tool.annotations or b"{}")
-    if not isinstance(hints, dict):
-        return False
-    return any(hints.get(hint) is True for hint in ("readOnlyHint", "idempotentHint"))
-
-
-def _asked_pause(error: FederationError) -> float:
-    if isinstance(error, ConnectionLost | BusUnavailable):
-        return RECONNECT_PAUSE
-    hint = error.details.get("retry_after_ms") if isinstance(error, Overloaded) else None
-    # A huge whole number cannot become a float.
-    return min(max(hint, 0), 3_600_000) / 1000 if isinstance(hint, int | float) else 0

@@ -12,7 +12,7 @@ from mcp_federation import liveness
 from mcp_federation.balancing import Balancer
 from mcp_federation.bus.protocol import Bus, Delivery, Reply, Subscription
 from mcp_federation.catalog.replica import CatalogReplica
-from mcp_federation.client import FederationClient, new_request_id
+from mcp_federation.client import FederationClient
 from mcp_federation.contract.mcp import CallResult, decode_params
 from mcp_federation.contract.messages import Cancel, Message, Progress, Running, decode, encode
 from mcp_federation.contract.subjects import (
@@ -34,6 +34,7 @@ from mcp_federation.errors import (
     ToolFailed,
     ToolNotFound,
 )
+from mcp_federation.retries import new_request_id
 from mcp_federation.trust.approvals import ApprovalVerifier
 from tests.conftest import Connect
 from tests.support.publishing import Publisher

@@ -9,7 +9,7 @@ import pytest
 
 from mcp_federation.bus.protocol import Bus, Delivery, Reply
 from mcp_federation.catalog.replica import CatalogReplica
-from mcp_federation.client import MAX_TRIES, FederationClient
+from mcp_federation.client import FederationClient
 from mcp_federation.contract.mcp import CallResult
 from mcp_federation.contract.messages import encode
 from mcp_federation.contract.subjects import CATALOG_STREAM, EXECUTE, RULING_STREAM, Header
@@ -29,6 +29,7 @@ from mcp_federation.errors import (
     ToolFailed,
     ToolNotFound,
 )
+from mcp_federation.retries import MAX_TRIES
 from mcp_federation.trust.approvals import ApprovalVerifier
 from tests.conftest import Connect
 from tests.support.publishing import Publisher
