@@ -80,7 +80,7 @@ async def make(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Make]:
 @pytest.fixture(params=KINDS)
 async def box(request: pytest.FixtureRequest, make: Make) -> Box:
     made = await make(request.param)
-    assert type(made.server._calls) is KINDS[request.param]
+    assert type(made.server._link.calls) is KINDS[request.param]
     return made
 
 

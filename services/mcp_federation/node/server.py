@@ -16,14 +16,13 @@ from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 
 from mcp_federation.bus.handling import stop_task
 from mcp_federation.contract.messages import ServerState
-from mcp_federation.errors import ServerDown, ServerUnavailable, ToolFailed
 from mcp_federation.logs import get_logger
-from mcp_federation.node.calls.calling import Calls, Disconnected, OnProgress, Outcome
+from mcp_federation.node.calls.calling import OnProgress, Outcome
 from mcp_federation.node.calls.declared import Declared
-from mcp_federation.node.calls.results import BrokenContract
 from mcp_federation.node.calls.slots import Slots
 from mcp_federation.node.config import BrokenSpec, HttpSpec, Spec, StdioSpec
-from mcp_federation.node.faults import MAX_REASON, Ended, reason_of
+from mcp_federation.node.faults import Ended, reason_of
+from mcp_federation.node.link import Link
 from mcp_federation.node.listing import list_tools
 from mcp_federation.node.stderr_tail import StderrTail
 from mcp_federation.node.toolboxes import ToolboxSpec
@@ -46,13 +45,6 @@ NONSENSE_PATIENCE = 5.0
 STOP_TIMEOUT = 8.0
 LIST_TIMEOUT = 20.0
 LISTEN_PAUSE = 0.5
-ATTEMPTS = 2
-"""How often a call is tried where its connection breaks, and it is safe to try again."""
-
-RECONNECT_TIMEOUT = 2.0
-"""Seconds that a call waits at most for a server that is down to be back."""
-
-_WHY_NOT = {"starting": "is starting", "stopped": "is stopping"}
 
 
 class SupervisedServer:
@@ -80,7 +72,7 @@ class SupervisedServer:
         self._slots = Slots(name, limit)
         self._max_payload = max_payload
         self._declared = Declared()
-        self._calls: Calls | None = None
+        self._link = Link(name, self._declared, self._doubt)
         self._state = ServerState(name=name, state="starting")
         self._settled = asyncio.Event()
         self._stop = asyncio.Event()
@@ -89,9 +81,6 @@ class SupervisedServer:
         self._nonsense = ""
         self._scope: anyio.CancelScope | None = None
         self._task: asyncio.Task[None] | None = None
-        self._wanted = asyncio.Event()
-        self._looked = asyncio.Event()
-        self._down_since = float("-inf")
 
     @property
     def state(self) -> ServerState:
@@ -115,7 +104,7 @@ class SupervisedServer:
     async def stop(self) -> None:
         """Stop it, and its process."""
         self._stop.set()
-        self._wanted.set()
+        self._link.wanted.set()
         if self._scope is not None:
             self._scope.cancel()
         if self._task is not None:
@@ -142,82 +131,12 @@ class SupervisedServer:
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
-        calls = self._calls or await self._connected(timeout)
+        calls = self._link.calls or await self._link.connected(timeout)
         await self._slots.take(timeout)
         try:
-            return await self._attempt(calls, remote_name, arguments, began + timeout, on_progress)
+            return await self._link.call(calls, remote_name, arguments, began + timeout, on_progress)
         finally:
             self._slots.give_back(loop.time() - began)
-
-    async def _attempt(
-        self,
-        calls: Calls,
-        name: str,
-        arguments: dict[str, Any],
-        deadline: float,
-        on_progress: OnProgress | None,
-    ) -> Outcome:
-        loop = asyncio.get_running_loop()
-        surely_not = True
-        for attempt in range(ATTEMPTS):
-            try:
-                return await calls.call(name, arguments, max(0.0, deadline - loop.time()), on_progress)
-            except BrokenContract as error:
-                log.warn("server_nonsense", server=self.name, tool=name, reason=str(error)[:MAX_REASON])
-                raise ToolFailed(
-                    "the MCP server answered with a result that breaks its own contract"
-                ) from error
-            except Disconnected as error:
-                look = self._doubt(calls, error.fault)
-                lost = error
-                surely_not = surely_not and error.ran is False
-                again = surely_not or self._declared.may_repeat(name)
-                if not again or attempt + 1 == ATTEMPTS or self._stop.is_set():
-                    raise (ServerDown if surely_not else ServerUnavailable)(error.message) from error
-            try:
-                calls = await self._connected(deadline - loop.time(), look)
-            except ServerDown:
-                raise (ServerDown if surely_not else ServerUnavailable)(lost.message) from lost
-        raise AssertionError("unreachable")
-
-    def _doubt(self, calls: Calls, fault: str) -> asyncio.Event:
-        """Have a connection looked at, or ended; what is set once that is done."""
-        if self._calls is calls:
-            if fault:
-                self._calls = None
-                self._end(fault)
-            else:
-                self._wake.set()
-        return self._looked
-
-    async def _connected(self, timeout: float, look: asyncio.Event | None = None) -> Calls:
-        """The connection, once there is one; behind `look`, where one is doubted.
-
-        A server that is down is tried again now: its pause must not outlive its recovery. One that has
-        been down for long is tried once.
-        """
-        loop = asyncio.get_running_loop()
-        tried = False
-        with suppress(TimeoutError):
-            async with asyncio.timeout(min(timeout, RECONNECT_TIMEOUT)):
-                if look is not None:
-                    await look.wait()
-                while self._calls is None and self._task is not None and not self._stop.is_set():
-                    if self._state.state == "failed":
-                        if tried and loop.time() > self._down_since + RECONNECT_TIMEOUT:
-                            break
-                        tried = True
-                        self._wanted.set()
-                    await self._looked.wait()
-        if self._calls is not None:
-            return self._calls
-        # The reason is in the presence; it may say more than a caller should know.
-        what = _WHY_NOT.get(self._state.state, "failed, and is started anew")
-        raise ServerDown(f"the MCP server {self.name!r} {what}")
-
-    def _has_looked(self) -> None:
-        self._looked.set()
-        self._looked = asyncio.Event()
 
     async def _run(self) -> None:
         pause = BACKOFF_FIRST
@@ -225,16 +144,14 @@ class SupervisedServer:
         loop = asyncio.get_running_loop()
         while not self._stop.is_set():
             began = loop.time()
-            self._wanted.clear()
+            self._link.wanted.clear()
             reason = await self._session()
-            self._calls = None
+            self._link.calls = None
             if self._stop.is_set():
                 return
             if loop.time() - began > HEALTHY_AFTER:
                 pause = BACKOFF_FIRST
             log.error("server_failed", server=self.name, reason=reason, retry_in_seconds=round(pause, 1))
-            if self._state.state == "ready":
-                self._down_since = loop.time()
             self._set_state("failed", reason, restarts=self._state.restarts + 1)
             self._settled.set()
             await self._pause(pause * random.uniform(0.8, 1.2), began)  # noqa: S311 - jitter
@@ -243,7 +160,7 @@ class SupervisedServer:
     async def _pause(self, seconds: float, began: float) -> None:
         """Pause so long, or until a call wants the server: not sooner after it began than the least pause."""
         least = min(seconds, max(0.0, began + BACKOFF_FIRST - asyncio.get_running_loop().time()))
-        for event, time in ((self._stop, least), (self._wanted, seconds - least)):
+        for event, time in ((self._stop, least), (self._link.wanted, seconds - least)):
             with suppress(TimeoutError):
                 async with asyncio.timeout(time):
                     await event.wait()
@@ -285,14 +202,14 @@ class SupervisedServer:
             ) as (client, calls):
                 listed = await list_tools(client)
                 self._scope.deadline = float("inf")
-                self._calls = calls
+                self._link.calls = calls
                 self._take(client, listed)
                 async with anyio.create_task_group() as group:
                     group.start_soon(self._listen, client)
                     try:
                         await self._watch(client)
                     finally:
-                        self._calls = None
+                        self._link.calls = None
                         group.cancel_scope.cancel()
 
     async def _watch(self, client: Client) -> None:
@@ -308,6 +225,13 @@ class SupervisedServer:
                     self._take(client, await list_tools(client))
             except TimeoutError:
                 raise Ended(f"it did not list its tools within {LIST_TIMEOUT:g} s") from None
+
+    def _doubt(self, fault: str) -> None:
+        """A call finds the connection over, for that reason, or without one worth a look."""
+        if fault:
+            self._end(fault)
+        else:
+            self._wake.set()
 
     def _end(self, fault: str = "it ended") -> None:
         """The connection is over: wake whoever watches it."""
@@ -340,7 +264,7 @@ class SupervisedServer:
             where = "to stdout " if isinstance(self._spec, StdioSpec) else ""
             self._nonsense = f"it writes {where}what is not MCP"
             log.warn("server_nonsense", server=self.name, reason=self._nonsense)
-            if self._calls is None and self._scope is not None:
+            if self._link.calls is None and self._scope is not None:
                 soon = anyio.current_time() + NONSENSE_PATIENCE
                 self._scope.deadline = min(self._scope.deadline, soon)
 
@@ -362,7 +286,7 @@ class SupervisedServer:
             log.info("server_ready", server=self.name, tools=len(tools))
             self._set_state("ready", "")
         self._settled.set()
-        self._has_looked()
+        self._link.has_looked("ready")
 
     def _set_state(self, state: Any, reason: str, restarts: int | None = None) -> None:
         self._state = ServerState(
@@ -373,5 +297,5 @@ class SupervisedServer:
             restarts=self._state.restarts if restarts is None else restarts,
         )
         if state != "ready":
-            self._has_looked()
+            self._link.has_looked(state)
         self._on_change(self)
