@@ -15,6 +15,9 @@ from mcp_federation.contract.messages import Record, Tally
 MEMORY = 100.0
 """Executions that an estimate is about: beyond them, the older ones fade."""
 
+REPORTER_WEIGHT = 30.0
+"""Executions that the report of one caller counts for at most, so that several outvote one."""
+
 OWN_WEIGHT = 8.0
 """Executions that a provider's figures of itself count for at most, whatever it claims."""
 
@@ -77,21 +80,38 @@ def at_most(tally: Tally, count: float) -> Tally:
     return tally if tally.count <= count else scaled(tally, count / tally.count)
 
 
+def worth(tally: Tally) -> float:
+    """How many executions without noise would tell as much of success."""
+    if not tally.count:
+        return 0.0
+    share = (min(max(tally.successes, 0.0), tally.count) + 1) / (tally.count + 2)
+    variance = tally.count * share * (1 - share)
+    # Of next to nothing the variance is too small for a double.
+    return tally.count * variance / (variance + tally.noise) if variance else 0.0
+
+
+def worth_at_most(tally: Tally, count: float) -> Tally:
+    """The tally, worth no more executions than that."""
+    found = worth(tally)
+    return tally if found <= count else scaled(tally, count / found)
+
+
 def evidence(
     provider: str, reports: Mapping[str, Tally], trust: Callable[[str], float] = lambda _: 1.0
 ) -> Tally:
     """What the reports on a provider's tool, by reporter, say together.
 
     Each reporter counts by the trust (0 to 1) in it. What the provider says of itself counts for
-    `OWN_WEIGHT` executions at most: callers outweigh it as soon as there are a few.
+    `OWN_WEIGHT` executions at most, for half of that when callers know of as many, and so on.
     """
-    callers = (
-        scaled(at_most(tally, MEMORY), trust(reporter))
+    callers = total(
+        scaled(worth_at_most(tally, REPORTER_WEIGHT), trust(reporter))
         for reporter, tally in reports.items()
         if reporter != provider
     )
-    own = at_most(reports.get(provider, EMPTY), OWN_WEIGHT)
-    return total((*callers, scaled(own, trust(provider))))
+    most = OWN_WEIGHT**2 / (OWN_WEIGHT + worth(callers))
+    own = worth_at_most(reports.get(provider, EMPTY), most)
+    return total((callers, scaled(own, trust(provider))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +141,7 @@ class Success:
         if not tally.count:
             return self
         successes = min(max(tally.successes, 0.0), tally.count)
-        share = (successes + 1) / (tally.count + 2)
-        variance = tally.count * share * (1 - share)
-        # Of next to nothing the variance is too small for a double.
-        weight = variance / (variance + tally.noise) if variance else 0.0
+        weight = worth(tally) / tally.count
         return Success(
             self.successes + weight * successes, self.failures + weight * (tally.count - successes)
         )
@@ -159,8 +176,8 @@ class Latency:
         mean = min(max(tally.log_latency / n, 0.0), MAX_LOG_LATENCY)
         spread = min(max(tally.log_latency_squares - n * mean**2, 0.0), n * MAX_LOG_LATENCY**2 / 4)
         if tally.log_noise:  # as for success: noisy executions are worth as many as are as precise
-            worth = (spread + 1e-9) / (spread + 1e-9 + tally.log_noise)
-            n, spread = worth * n, worth * spread
+            share = (spread + 1e-9) / (spread + 1e-9 + tally.log_noise)
+            n, spread = share * n, share * spread
         weight = self.weight + n
         return Latency(
             (self.weight * self.mean + n * mean) / weight,
@@ -188,8 +205,8 @@ class Latency:
 
 
 SUCCESS_PRIOR = Success.prior(0.8, 4)
-LATENCY_PRIOR = Latency(math.log(300), 1, 2, 1)
-"""What is believed of a tool that nothing is known of."""
+LATENCY_PRIOR = Latency(math.log(300), 0.2, 2, 1)
+"""What is believed of a tool that nothing is known of: tools differ five times as much as calls of one."""
 
 
 def estimate(tally: Tally) -> Estimate:

@@ -133,7 +133,7 @@ async def test_the_same_tool_on_several_nodes_is_one_recommendation_with_several
     assert listed[0] == ("globex", True)
     assert listed[-1] == ("gone", False)
     assert {node for node, _ in listed} == {"globex", "acme", "initech", "gone"}
-    assert best["success_probability"] > 0.9
+    assert best["success_probability"] > 0.8
     assert best["latency_ms"]["p50"] <= best["latency_ms"]["p90"] <= best["latency_ms"]["p99"]
 
 

@@ -181,6 +181,6 @@ def test_the_settings_state_the_policy() -> None:
 
 
 def test_the_bounds_of_a_latency_are_what_the_documentation_says() -> None:
-    assert math.exp(REACH) == pytest.approx(20, abs=0.1)
+    assert math.exp(REACH) == pytest.approx(7.4, abs=0.1)
     assert 0 < OUTCOME_SHARE < 1
     assert MAX_LATENCY_MS == 300_000

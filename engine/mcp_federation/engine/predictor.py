@@ -33,14 +33,14 @@ from mcp_federation.estimation import (
 OWN_MEMORY = 25.0
 """Own executions that count: after as many newer ones, an outcome counts 1/e."""
 
-HALF_LIFE = 600.0
+HALF_LIFE = 3600.0
 """Seconds after which evidence counts half: a tool that nobody calls may have healed, or broken."""
 
 LEVEL_WEIGHT = 4.0
 """Executions that what is known of a level counts for, one level below."""
 
-TOOL_SHARE = 20.0
-"""Executions that one tool counts for at most in what is known of its levels."""
+TOOL_SHARE = 5.0
+"""Executions that one tool counts for at most in what is known of its levels: tools differ."""
 
 FIRST_GUESS = 0.9
 """The probability of success of a tool of which nothing at all is known."""
@@ -157,6 +157,8 @@ class PerformancePredictor:
         )
         known.own = total((scaled(known.own, _OWN_FADE * self._age(known.own_at)), one))
         known.own_at = now
+        if known.reports:
+            self.trust.compare(name, known.provider, known.reports, known.own)
         self._share(known)
 
     def report(self, name: str, provider: str, reports: Mapping[str, Tally]) -> None:

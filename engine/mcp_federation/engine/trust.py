@@ -1,6 +1,8 @@
 """How far each reporter is believed: by how it agrees with everybody else on the same tools. Pure."""
 
+import math
 from collections.abc import Mapping
+from heapq import nlargest
 from statistics import median_low
 from typing import NamedTuple
 
@@ -9,26 +11,45 @@ from mcp_federation.contract.messages import Tally
 TOLERANCE = 4.0
 """Squared standard errors that a report may be off without losing trust: two sigma."""
 
-MIN_OTHERS = 5.0
+DOUBTS = 2.0
+"""With how many tools on which it agrees a reporter earns most of its trust."""
+
+BENEFIT = 0.0, 0.0
+"""Tools of which it is assumed that a reporter agrees on them: one that just changed is no lie."""
+
+MIN_OTHERS = 2.0
 """Executions that a witness must have seen before a report is compared with it."""
+
+DISTANCE = math.log(3)
+"""How far apart in ln(latency) callers in different places may find the same tool, and its provider."""
+
+SPREAD = 0.5
+"""The variance of ln(latency) between calls of one tool."""
+
+MAX_WITNESSES = 9
+"""Reports, those of the most executions, with which each is compared; and with our own."""
 
 _OURSELVES = ""
 
 
-class Share(NamedTuple):
-    """A share of success and the variance of what is known of it."""
+class View(NamedTuple):
+    """A share of success and a mean ln(latency), with the variances of what is known of them."""
 
-    mean: float
-    variance: float
+    success: float
+    success_variance: float
+    log_latency: float
+    log_variance: float
 
 
 class ReporterTrust:
-    """Trust in (0, 1] by reporter: 1 until one disagrees with the others.
+    """Trust in (0, 1) by reporter: it is earned by agreeing, and lost by disagreeing.
 
-    A report is compared with what each other caller, and we ourselves, saw of the tool; the provider's own
-    word is no witness, but is compared with them. What counts is the median of the squared standard errors
-    between them: who agrees with most is right. Trust is 1 / (1 + the mean excess over the reporter's tools).
-    Of two alone that contradict each other either may be wrong, and both lose; what we saw ourselves decides.
+    A report of success and latency is compared with what each other caller, and we ourselves, saw of the
+    tool; the provider's own word is no witness, but is compared with them. What counts is the median of the
+    squared standard errors between them: who agrees with most is right. Trust is (1 + n) / (3 + n) after
+    comparisons on n tools, and that divided by 1 + the median excess over them: to be wrong about a tool that
+    just changed is no lie. Of two alone that contradict each other either may be wrong, and both lose; what
+    we saw ourselves decides.
     """
 
     def __init__(self) -> None:
@@ -36,30 +57,41 @@ class ReporterTrust:
 
     def of(self, reporter: str) -> float:
         """The trust in a reporter."""
-        excess = self._excess.get(reporter)
-        return 1 / (1 + sum(excess.values()) / len(excess)) if excess else 1.0
+        excess = self._excess.get(reporter, {})
+        n = len(excess)
+        earned = (1 + n) / (DOUBTS + 1 + n)
+        return earned / (1 + median_low((*BENEFIT, *excess.values())))
 
     def compare(self, tool: str, provider: str, reports: Mapping[str, Tally], own: Tally) -> None:
         """Compare the reports on a tool with each other."""
         witnesses = {reporter: tally for reporter, tally in reports.items() if reporter != provider}
-        witnesses[_OURSELVES] = own
-        shares = {name: _share(tally) for name, tally in witnesses.items() if tally.count >= MIN_OTHERS}
+        most = nlargest(MAX_WITNESSES, witnesses.items(), key=lambda item: item[1].count)
+        known = {name: _view(tally) for name, tally in most if tally.count >= MIN_OTHERS}
+        if own.count >= MIN_OTHERS:
+            known[_OURSELVES] = _view(own)
         for reporter, tally in reports.items():
-            errors = [
-                _squared_errors(_share(tally), share) for name, share in shares.items() if name != reporter
-            ]
+            view = _view(tally)
+            errors = [_squared_errors(view, other) for name, other in known.items() if name != reporter]
             if errors and tally.count > 0:
                 excess = max(0.0, median_low(errors) - TOLERANCE)
                 self._excess.setdefault(reporter, {})[tool] = excess
 
 
-def _squared_errors(one: Share, other: Share) -> float:
-    """How many standard errors apart the two are, squared."""
-    return (one.mean - other.mean) ** 2 / (one.variance + other.variance)
+def _squared_errors(one: View, other: View) -> float:
+    """How many standard errors apart the two are, squared: in success or in latency, what is more."""
+    success = (one.success - other.success) ** 2 / (one.success_variance + other.success_variance)
+    apart = max(0.0, abs(one.log_latency - other.log_latency) - DISTANCE)
+    return max(success, apart**2 / (one.log_variance + other.log_variance))
 
 
-def _share(tally: Tally) -> Share:
-    """The share of success, noise included, by Agresti and Coull (1998): two of each added."""
+def _view(tally: Tally) -> View:
+    """What a tally says, noise included; the share by Agresti and Coull (1998), two of each added."""
     n = tally.count + 4
-    share = (min(max(tally.successes, 0.0), tally.count) + 2) / n
-    return Share(share, share * (1 - share) / n + tally.noise / n**2)
+    successes = min(max(tally.successes, 0.0), tally.count)
+    share = (successes + 2) / n
+    return View(
+        share,
+        share * (1 - share) / n + tally.noise / n**2,
+        tally.log_latency / successes if successes >= 1 else 0.0,
+        SPREAD / successes + tally.log_noise / successes**2 if successes >= 1 else math.inf,
+    )

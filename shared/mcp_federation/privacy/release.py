@@ -24,10 +24,10 @@ MAX_TOOLS = 10_000
 GROWTH = 1.25
 """Each release of a window waits for so many times the executions of the one before: the budget lasts."""
 
-REACH = 3.0
-"""How far from what is expected a latency may lie, in ln(ms): 20 times faster or slower."""
+REACH = 2.0
+"""How far from what is expected a latency may lie, in ln(ms): 7.4 times faster or slower."""
 
-OUTCOME_SHARE = 0.6
+OUTCOME_SHARE = 0.5
 """The share of a release's epsilon that its outcomes take; the rest is for its latencies."""
 
 FIRST_EXPECTED = math.log(300)
