@@ -39,7 +39,6 @@ from mcp_federation.engine.predictor import PerformancePredictor, Place
 from mcp_federation.engine.recommendation import Candidate, Explorer, Objective, rank, utility
 from mcp_federation.estimation import tally_of
 from mcp_federation.metrics.recent import RecentReports
-from mcp_federation.privacy.noise import LaplaceNoise
 from mcp_federation.privacy.policy import Policy
 from mcp_federation.privacy.release import Gatherer
 
@@ -84,10 +83,25 @@ class Provider:
 
 
 @dataclass
+class SeededNoise:
+    """The distribution of OpenDP's noise from a generator that can be seeded, which OpenDP's cannot."""
+
+    random: Random
+
+    def count(self, value: int, sensitivity: int, epsilon: float) -> int:
+        return value + round(self.real(0.0, sensitivity, epsilon))
+
+    def real(self, value: float, sensitivity: float, epsilon: float) -> float:
+        rate = epsilon / sensitivity
+        return value + self.random.expovariate(rate) - self.random.expovariate(rate)
+
+
+@dataclass
 class Mesh:
     """What is shared: tallies by reporter of each provider, as the metrics worker keeps them."""
 
     policy: Policy | None
+    noise: "SeededNoise"
     recent: dict[str, RecentReports] = field(default_factory=dict)
     gatherers: dict[str, Gatherer] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
@@ -100,7 +114,7 @@ class Mesh:
             return
         gatherer = self.gatherers.get(reporter)
         if gatherer is None:
-            gatherer = self.gatherers[reporter] = Gatherer(self.policy, LaplaceNoise())
+            gatherer = self.gatherers[reporter] = Gatherer(self.policy, self.noise)
         gatherer.add(record)
         for released in gatherer.release(now):
             self.take(reporter, f"{released.tool}@{released.node}", released.node, [released.tally])
@@ -132,7 +146,7 @@ class Simulation:
         self.nodes = [f"org{number}" for number in range(world.organisations)]
         self.offers = [self._providers(tool) for tool in range(world.tools)]
         self.weights = list(accumulate(1 / rank for rank in range(1, world.tools + 1)))
-        self.mesh = Mesh(_policy(arm))
+        self.mesh = Mesh(_policy(arm), SeededNoise(Random(world.seed + 2)))
         count = max(1, round(world.liars * len(self.nodes)))
         self.liars = set(self.nodes[:count]) if "lying" in arm else set()
         self.now = 0.0

@@ -1,0 +1,54 @@
+"""The simulation of learning: seeded, and sound in a small world; how good anything is nobody asserts."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.learning import ARMS, Simulation, World, main
+
+SMALL = World(organisations=4, tools=2, providers=3, calls=40)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_the_same_seed_gives_the_same_regret_which_is_never_negative(arm: str) -> None:
+    first = list(Simulation(SMALL, arm).regrets())
+    assert first == list(Simulation(SMALL, arm).regrets())
+    assert len(first) == SMALL.calls
+    assert all(regret >= 0 for regret in first)
+
+
+def test_another_seed_is_another_world() -> None:
+    other = World(**{**vars(SMALL), "seed": 2})
+    assert list(Simulation(SMALL, "alone").regrets()) != list(Simulation(other, "alone").regrets())
+
+
+def test_what_is_shared_is_learned_by_others_and_alone_nothing_is() -> None:
+    for arm, shared in (("alone", False), ("records", True)):
+        simulation = Simulation(SMALL, arm)
+        list(simulation.regrets())
+        assert bool(simulation.mesh.recent) == shared
+
+
+def test_it_prints_a_table_and_writes_the_same_as_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = tmp_path / "figures.json"
+    main(
+        [
+            "--calls",
+            "20",
+            "--organisations",
+            "6",
+            "--arm",
+            "alone",
+            "--arm",
+            "records",
+            "--json",
+            str(written),
+        ]
+    )
+    figures = json.loads(written.read_text())
+    assert set(figures["arms"]) == {"alone", "records"}
+    assert figures["world"]["calls"] == 20
+    assert f"{figures['arms']['records']['regret']['20']:.1f}" in capsys.readouterr().out
