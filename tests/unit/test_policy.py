@@ -124,7 +124,13 @@ def test_a_person_stands_for_what_would_be_quarantined_and_for_nothing_more() ->
 
 def test_the_reasons_name_the_rule_the_policy_and_the_person() -> None:
     (reason,) = weigh([a_finding(), a_finding("low", "other")], STANDARD, TOOL).reasons
-    assert reason == "a-rule is medium: the policy 'standard' quarantines that"
+    assert reason == "a-rule (medium): the policy 'standard' quarantines that"
+    both = [a_finding("low", "widened-bounds"), a_finding("low", "widened-output"), a_finding("high")]
+    assert weigh(both, STANDARD, TOOL).reasons == (
+        "a-rule (high): the policy 'standard' rejects that",
+        "widened-bounds, widened-output (it does more than what was approved): "
+        "the policy 'standard' quarantines that",
+    )
     reviewed = Subject(TOOL.node, TOOL.name, TOOL.digest, TOOL.checks, reviewer="ann")
     assert weigh([a_finding()], STANDARD, reviewed).reasons[0] == "ann approved it"
     assert weigh([], STANDARD, TOOL).reasons == ()

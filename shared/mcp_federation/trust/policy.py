@@ -145,9 +145,9 @@ def weigh(findings: Iterable[Finding], policy: Policy, subject: Subject) -> Judg
     gravest: Action = max((action for _, action in calls), key=_RANKS.__getitem__, default="approve")
     if missing and gravest == "approve":
         gravest = "quarantine"
-    reasons = dict.fromkeys(_reason(finding, action, own) for finding, action in calls if action != "approve")
+    reasons = _reasons(calls, own)
     if missing:
-        reasons[f"the policy {own.name!r} requires the checks {', '.join(missing)}, which did not run"] = None
+        reasons.append(f"the policy {own.name!r} requires the checks {', '.join(missing)}, which did not run")
     if gravest == "quarantine" and subject.reviewer and own.reviewed:
         return Judgement("approved", (f"{subject.reviewer} approved it", *reasons))
     return Judgement(_DECISIONS[gravest], tuple(reasons))
@@ -170,14 +170,24 @@ def _match(patterns: Iterable[str], subject: Subject) -> str:
     return ""
 
 
-def _reason(finding: Finding, action: Action, policy: Policy) -> str:
+def _reasons(calls: Iterable[tuple[Finding, Action]], policy: Policy) -> list[str]:
+    """What spoke against approving, the gravest first; rules that count for the same in one sentence."""
+    groups: dict[tuple[Action, str], dict[str, None]] = {}
+    reasons = []
+    for finding, action in sorted(calls, key=lambda call: -_RANKS[call[1]]):
+        if finding.rule in REJECTED | HELD:
+            reasons.append(finding.why)
+        elif action != "approve":
+            groups.setdefault((action, _weight(finding, policy)), {})[finding.rule] = None
+    for (action, weight), rules in groups.items():
+        reasons.append(f"{', '.join(rules)} ({weight}): the policy {policy.name!r} {action}s that")
+    return reasons
+
+
+def _weight(finding: Finding, policy: Policy) -> str:
     rule = policy.rules.get(finding.rule, _PLAIN)
-    if finding.rule in REJECTED | HELD:
-        return f"{finding.rule}: {finding.why}"
     if finding.probability is not None and (rule.quarantine_at, rule.reject_at) != (None, None):
-        what = f"has a probability of {finding.probability:.2f}"
-    elif finding.rule.startswith(WIDENING):
-        what = "widens what was approved"
-    else:
-        what = f"is {rule.severity or finding.severity}"
-    return f"{finding.rule} {what}: the policy {policy.name!r} {action}s that"
+        return f"a probability of {finding.probability:.2f}"
+    if finding.rule.startswith(WIDENING):
+        return "it does more than what was approved"
+    return rule.severity or finding.severity
