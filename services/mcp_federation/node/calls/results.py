@@ -89,7 +89,10 @@ class Results:
 
     def too_large(self) -> PayloadTooLarge:
         """The error of a result that is over the bound."""
-        return PayloadTooLarge(f"the result of the tool is over {self.max_payload} bytes")
+        return PayloadTooLarge(
+            f"the result of the tool exceeds the {self.max_payload} bytes that a payload may have",
+            {"limit": self.max_payload},
+        )
 
     def _check(self, tool: str, structured: MaybeRaw) -> None:
         if structured is UNSET:
