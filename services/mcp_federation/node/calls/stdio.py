@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import anyio
 import mcp_types
 from mcp.shared.message import SessionMessage
-from msgspec import UNSET
+from msgspec import UNSET, Raw
 
 from mcp_federation.errors import ServerUnavailable
 from mcp_federation.node.calls.calling import Disconnected, OnProgress, Outcome, tell, too_late
@@ -172,10 +172,10 @@ class StdioCalls:
         elif message.result is UNSET:
             _fail(pending, BrokenContract("an answer with neither result nor error"))
         else:
-            self._finish(pending, bytes(message.result))
+            self._finish(pending, message.result)
         return True
 
-    def _finish(self, pending: _Pending, result: bytes) -> None:
+    def _finish(self, pending: _Pending, result: Raw) -> None:
         try:
             pending.answer.set_result(self._results.read(pending.tool, result))
         except Exception as error:  # noqa: BLE001 - the error belongs to the call, not to the reader of the pipe
