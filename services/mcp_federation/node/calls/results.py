@@ -91,10 +91,8 @@ class Results:
 
     def too_large(self) -> PayloadTooLarge:
         """The error of a result that is over the bound."""
-        return PayloadTooLarge(
-            f"the result of the tool exceeds the {self.max_payload} bytes that a payload may have",
-            {"limit": self.max_payload},
-        )
+        limit = self.max_payload
+        return PayloadTooLarge(f"the result of the tool is over {limit} bytes", {"limit": limit})
 
     def _check(self, tool: str, structured: MaybeRaw) -> None:
         if structured is UNSET:
