@@ -17,8 +17,10 @@ import nats
 import pytest
 from nats.aio.msg import Msg
 
+from mcp_federation.bus.nats import NatsBus
+from mcp_federation.bus.protocol import Stored
 from mcp_federation.client import FederationClient
-from mcp_federation.contract.subjects import ROOT
+from mcp_federation.contract.subjects import METRICS_STREAM, PERFORMANCE_STREAM, ROOT
 from mcp_federation.engine.federated import FederatedRAGMCPEngine
 from mcp_federation.errors import ToolFailed
 from tests.support.fickle import BROKEN, SECONDS
@@ -158,7 +160,7 @@ LONG_NUMBER = re.compile(rb"\d{10,19}")
 
 
 class Traffic:
-    """All that is published in the mesh while it is open, by subject."""
+    """All that is published in the mesh, and what its streams keep, by subject."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, bytes]] = []
@@ -167,6 +169,9 @@ class Traffic:
         headers = repr(message.headers or {}).encode()
         if not message.subject.startswith(NOT_PUBLISHED):
             self.seen.append((message.subject, message.data + headers))
+
+    async def keep(self, stored: Stored) -> None:
+        self.seen.append((stored.subject, stored.payload))
 
     def of(self, *kinds: str) -> list[bytes]:
         return [data for subject, data in self.seen if subject.split(".")[2] in kinds]
@@ -200,9 +205,11 @@ async def test_nothing_published_tells_an_argument_a_result_a_caller_a_host_or_a
             assert failed.status_code >= 400
             uploaded = {"mcp_name": FAST, "success": False, "latency_ms": 7.654321, "error_kind": CALLER}
             assert (await http.post("/metadata", json=[uploaded])).status_code == 204
-        await eventually(
-            lambda: len(traffic.of("performance")) >= 2 and b"statistics" in b"".join(traffic.of("metrics"))
-        )
+        async with await NatsBus.connect(mesh.processes.nats.url) as bus:
+            for stream in (METRICS_STREAM, PERFORMANCE_STREAM):
+                await bus.follow(stream, traffic.keep)
+            await eventually(lambda: b'"statistics"' in b"".join(traffic.of("metrics")))
+            await eventually(lambda: b'"other"' in b"".join(traffic.of("performance")))
     reported = traffic.of("metrics", "performance")
     assert any(b'"records"' in data for data in reported)
     marks = [ARGUMENT, CALLER, "127.0.0.1", socket.gethostname(), "7.654321", str(mesh.processes.folder)]
