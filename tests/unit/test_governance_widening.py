@@ -1,5 +1,6 @@
 """Changes of an approved tool: what differs is shown, and what lets it do more is found."""
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ from mcp_federation.contract.digest import tool_digest
 from mcp_federation.contract.messages import Case, Change, Tool, Verdict
 from mcp_federation.governance.change import MAX_CHANGES, changes
 from mcp_federation.governance.verdict import Past, judge
-from mcp_federation.governance.widening import RULES, widened
+from mcp_federation.governance.widening import RULES, unknown_predecessor, widened
 from tests.support.registrations import CLEAN, SCHEMA, a_registration, a_tool, rules
 
 
@@ -108,6 +109,11 @@ def test_a_change_that_does_not_is_let_pass(after: dict[str, Any]) -> None:
     verdict = judge(a_registration(a_tool(**after)), past=Past(a_case(a_tool())))
     assert verdict.decision == "approved"
     assert verdict.changes
+
+
+def test_the_officers_guide_has_every_rule() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "governance" / "officer.md").read_text()
+    assert all(f"| `{rule}` |" in guide for rule in (*RULES, unknown_predecessor().rule))
 
 
 def test_narrowing_again_is_no_widening() -> None:

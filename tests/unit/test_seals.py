@@ -79,6 +79,13 @@ def test_a_seal_of_another_key_kind_or_message_does_not_hold() -> None:
         VERIFIER.open(b"{}", Ruling)
 
 
+def test_what_an_earlier_key_sealed_is_opened_after_a_change_of_the_key() -> None:
+    payload = encode(SEALER.seal(RULING))
+    renewed = Ed25519PrivateKey.generate()
+    assert Sealer(renewed, [SEALER.public]).open(payload, Ruling).name == RULING.name
+    refusal(payload, Sealer(renewed))
+
+
 def an_order(key: Ed25519PrivateKey = OPERATOR, **fields: Any) -> str:
     said: dict[str, Any] = {"by": "ann", "reason": "seen", "after": "", "order_id": "1", **fields}
     return sign_order(key, "approve", "acme", "a", DIGEST, **said)

@@ -64,6 +64,7 @@ def summary(client: FederationClient, tool: CatalogTool) -> dict[str, Any]:
         "state": state_of(client, tool),
         "input_schema": json.loads(bytes(tool.tool.input_schema)),
         "digest": tool.entry.digest,
+        "assessment": json.loads(bytes(tool.entry.assessment)) if tool.entry.assessment is not None else None,
     }
 
 

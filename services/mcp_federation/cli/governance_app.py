@@ -35,6 +35,7 @@ def governance(
         typer.Option(help="A key that may decide: ed25519:… or a file. Repeatable.", metavar="KEY_OR_FILE"),
     ] = None,
     nats: NatsUrl = None,
+    trust: Trust = None,
     state_dir: StateFolder = None,
     log_level: LogLevel = None,
 ) -> None:
@@ -45,6 +46,7 @@ def governance(
             policy=policy,
             operators=words(operator),
             nats_url=nats,
+            trusted_keys=words(trust),
             state_dir=state_dir,
             log_level=log_level,
         )

@@ -56,6 +56,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             also_public_at=settings.public_key,
             policy=policy,
             operators=read_trusted_keys(settings.operators),
+            earlier_keys=read_trusted_keys(settings.trusted_keys),
         )
         await worker.start()
         processes = settings.governance_workers or os.cpu_count() or 1
@@ -77,7 +78,7 @@ class GovernanceWorker:
 
     Its public key is written to `state_dir` as `governance.pub`, one line, for others to trust, and to
     `also_public_at`. Whoever has one of the `operators` keys, or the governance key itself, may decide on
-    what is quarantined, and revoke.
+    what is quarantined, and revoke. What `earlier_keys` sealed is believed too: the key may have changed.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class GovernanceWorker:
         also_public_at: Path | None = None,
         policy: Policy = PRESETS["standard"],
         operators: Iterable[TrustedKey] = (),
+        earlier_keys: Iterable[TrustedKey] = (),
     ) -> None:
         self._bus = bus
         self._key_file = state_dir / KEY_FILE
@@ -96,6 +98,7 @@ class GovernanceWorker:
         self._valid_for = valid_for
         self._policy = policy
         self._operators = tuple(operators)
+        self._earlier_keys = tuple(earlier_keys)
         self._parts = AsyncExitStack()
         self._registrations: RegistrationDesk | None = None
 
@@ -112,7 +115,7 @@ class GovernanceWorker:
             BusUnavailable: a stream cannot be made.
         """
         key = await asyncio.to_thread(_load_key, self._key_file)
-        sealer = Sealer(key)
+        sealer = Sealer(key, self._earlier_keys)
         for stream in GOVERNANCE_STREAMS:
             await self._bus.ensure_stream(stream)
         try:
@@ -137,7 +140,7 @@ class GovernanceWorker:
         await parts.aclose()
 
     async def _open(self, key: Ed25519PrivateKey, sealer: Sealer) -> None:
-        published = PublishedTools(self._bus, ApprovalVerifier([sealer.public]))
+        published = PublishedTools(self._bus, ApprovalVerifier([sealer.public, *self._earlier_keys]))
         self._parts.push_async_callback(published.stop)
         await published.start(REPLAY_TIMEOUT)
         trail = Trail(self._bus, sealer)

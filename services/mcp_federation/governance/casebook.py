@@ -26,10 +26,11 @@ MAX_KEPT_BYTES: Final = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What the casebook has on a tool, and the sequence by which it may be replaced."""
+    """What the casebook has on a tool, of how many bytes, and the sequence by which it may be replaced."""
 
     past: Past
     sequence: int
+    size: int = 0
 
     @property
     def case(self) -> Case | None:
@@ -59,8 +60,8 @@ class Casebook:
                 raise ApprovalRefused("the case is of another tool")
         except (ApprovalRefused, InvalidRequest) as error:
             log.error("case_refused", node=node, tool=quote(name), reason=error.message)
-            return Page(Past(lost=True), stored.sequence)
-        return Page(Past(case), stored.sequence)
+            return Page(Past(lost=True), stored.sequence, len(stored.payload))
+        return Page(Past(case), stored.sequence, len(stored.payload))
 
     async def write(self, case: Case, page: Page) -> None:
         """Put the case in place of what was read.

@@ -36,8 +36,9 @@ _INSTRUCTION = re.compile(
     r"|after)\b[^.]{0,60}\b(?:calls?|calling|uses?|using|invok\w+|run|running|read|send|pass|includ\w+"
     r"|mention\w*|tell|telling|inform\w*|reveal\w*|ask|answer\w*|respond\w*|reply\w*|instructions?|tools?"
     r"|prompts?)\b"
-    r"|\b(?:ignore|disregard|forget|silently|secretly)\b|\boverrid\w+|\bsystem prompt\b|\bimportant\s*[:!]"
-    r"|<\s*/?\s*\w+\s*>|\[\s*/?(?:inst|system)\b"
+    r"|\b(?:ignore|disregard|forget|silently|secretly)\b|\boverrid\w+|\bsystem prompt\b"
+    r"|\bimportant\s{0,3}[:!]"
+    r"|<\s{0,3}/?\s{0,3}\w{1,40}\s{0,3}>|\[\s{0,3}/?(?:inst|system)\b"
     r"|\bwithout (?:asking|telling|mentioning|informing|confirm\w*)\b"
     r"|\b(?:only|best|official|mandatory|required) tool\b",
     re.IGNORECASE,
@@ -65,10 +66,13 @@ _CAPABILITIES: Final[Mapping[str, re.Pattern[str]]] = {
         r"|disabl\w+",
     }.items()
 }
+# Every repetition that something must follow has a bound: a stranger writes what these read.
 _TARGET = re.compile(
-    r"\b(?:https?|wss?|ftp|file)://[^\s\"'<>)\]]+|\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+|\b(?:\d{1,3}\.){3}\d{1,3}\b"
-    r"|\b(?:[a-z0-9-]+\.)+(?:com|net|org|io|dev|app|ai|co|xyz|sh|me|info|cloud|site|online|top|ru|cn)\b"
-    r"|(?<![\w.])~?/(?:etc|home|root|var|usr|tmp|proc|\.ssh|\.aws)\b[\w./-]*|\B\.(?:ssh|aws|env|netrc|npmrc)\b",
+    r"\b(?:https?|wss?|ftp|file)://[^\s\"'<>)\]]+|\b[\w+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,6}"
+    r"|\b(?:\d{1,3}\.){3}\d{1,3}\b|\b(?:[a-z0-9-]{1,63}\.){1,6}"
+    r"(?:com|net|org|io|dev|app|ai|co|xyz|sh|me|info|cloud|site|online|top|ru|cn)\b"
+    r"|(?<![\w.])~?/(?:etc|home|root|var|usr|tmp|proc|\.ssh|\.aws)\b[\w./-]*"
+    r"|\B\.(?:ssh|aws|env|netrc|npmrc)\b",
     re.IGNORECASE,
 )
 _BOUNDS: Final = frozenset(

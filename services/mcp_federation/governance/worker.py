@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import defaultdict
 from typing import Final
 
 import msgspec
@@ -16,6 +15,7 @@ from mcp_federation.governance.casebook import Casebook, Page, case_after
 from mcp_federation.governance.checks.context import CatalogView
 from mcp_federation.governance.checks.quoting import quote
 from mcp_federation.governance.trail import Trail
+from mcp_federation.governance.turns import Turns
 from mcp_federation.governance.verdict import judge
 from mcp_federation.logs import get_logger
 from mcp_federation.trust.approvals import Approver
@@ -24,8 +24,8 @@ from mcp_federation.trust.seals import Sealer
 
 log = get_logger("governance")
 
-INLINE_BYTES: Final = 16 * 1024
-"""Registrations up to this size are judged in about a millisecond, sooner than a thread would start."""
+INLINE_BYTES: Final = 32 * 1024
+"""Up to this size a registration and its case are read in about a millisecond; beyond, in a thread."""
 
 TRIES: Final = 5
 """How often a registration is judged anew because another worker answered one of the same tool."""
@@ -48,7 +48,7 @@ class RegistrationDesk:
         self._policy = policy
         self._catalog = catalog
         self.waiting = 0
-        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
+        self._turns = Turns(AT_ONCE)
 
     async def answer(self, delivery: Delivery) -> Reply:
         """The verdict on the registration that the delivery carries.
@@ -61,9 +61,8 @@ class RegistrationDesk:
         request_id = delivery.headers.get(Header.REQUEST_ID, "")[:MAX_REQUEST_ID]
         self.waiting += 1
         try:
-            async with self._turns[registration.node]:
-                large = len(delivery.payload) > INLINE_BYTES
-                verdict = await self._decide(registration, request_id, large=large)
+            async with self._turns.of(registration.node):
+                verdict = await self._decide(registration, request_id, len(delivery.payload))
         finally:
             self.waiting -= 1
         log.info(
@@ -77,7 +76,7 @@ class RegistrationDesk:
         )
         return Reply(encode(verdict))
 
-    async def _decide(self, registration: Registration, request_id: str, *, large: bool) -> Verdict:
+    async def _decide(self, registration: Registration, request_id: str, size: int) -> Verdict:
         node, name = registration.node, registration.tool.name
         for _ in range(TRIES):
             page = await self._casebook.read(node, name)
@@ -86,7 +85,7 @@ class RegistrationDesk:
                 if not await self._trail.has(node, name, request_id):
                     await self._trail.note_verdict(case.verdict, request_id)
                 return case.verdict
-            verdict = await self._judge(registration, page, large)
+            verdict = await self._judge(registration, page, large=size + page.size > INLINE_BYTES)
             at = time.time()
             case = case_after(registration, verdict, page.case, at=at, request_id=request_id)
             try:
@@ -97,7 +96,7 @@ class RegistrationDesk:
             return verdict
         raise BusUnavailable("the tool is being registered by many at once; register again later")
 
-    async def _judge(self, registration: Registration, page: Page, large: bool) -> Verdict:
+    async def _judge(self, registration: Registration, page: Page, *, large: bool) -> Verdict:
         def work() -> Verdict:
             return judge(registration, self._catalog, policy=self._policy, past=page.past)
 

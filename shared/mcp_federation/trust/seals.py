@@ -54,12 +54,12 @@ class SealVerifier:
 
 
 class Sealer(SealVerifier):
-    """Seals with a governance key, and opens what that key sealed."""
+    """Seals with a governance key, and opens what that key sealed, or an earlier one."""
 
-    def __init__(self, key: Ed25519PrivateKey) -> None:
+    def __init__(self, key: Ed25519PrivateKey, earlier: Iterable[TrustedKey] = ()) -> None:
         self._key = key
         self.public = trusted(key.public_key())
-        super().__init__([self.public])
+        super().__init__([self.public, *earlier])
 
     def seal(self, message: S) -> S:
         """The message with its seal."""
