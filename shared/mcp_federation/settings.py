@@ -67,6 +67,12 @@ class Settings(BaseSettings):
     governance_workers: int = Field(
         0, ge=0, description="the most governance processes that a bulk is judged by; 0 for one a core"
     )
+    judge_model: str | None = Field(
+        None, description="a chat model that reads registrations too, and may hold one back; unset asks none"
+    )
+    judge_url: str = Field("https://openrouter.ai/api/v1", description="its OpenAI-compatible endpoint")
+    judge_key: SecretStr | None = Field(None, description="the endpoint's key")
+    judge_timeout: float = Field(10.0, gt=0, description="how long it may take to answer")
     operators: Words = Field(
         (), description="keys that may decide at governance (ed25519:… or a file), comma separated"
     )
@@ -76,7 +82,7 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
 
-    @field_validator("token", mode="after")
+    @field_validator("token", "judge_key", mode="after")
     @classmethod
     def _empty_is_unset(cls, value: SecretStr | None) -> SecretStr | None:
         return value if value and value.get_secret_value() else None

@@ -1,7 +1,7 @@
-"""Scores by a language model, through an OpenAI-compatible chat endpoint."""
+"""A language model behind an OpenAI-compatible chat endpoint, and scores by it."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -25,6 +25,9 @@ _INSTRUCTIONS = (
 )
 
 
+T = TypeVar("T")
+
+
 class _Message(Struct):
     content: str
 
@@ -41,6 +44,61 @@ class _Scores(Struct):
     scores: list[float]
 
 
+class ChatEndpoint:
+    """A chat model behind an OpenAI-compatible endpoint, asked for JSON about JSON. `timeout` in seconds."""
+
+    def __init__(
+        self,
+        api_key: str | None,
+        *,
+        base_url: str = OPENROUTER_URL,
+        model: str = DEFAULT_MODEL,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> None:
+        self._api_key = api_key
+        self._url = f"{base_url.rstrip('/')}/chat/completions"
+        self._model = model
+        self._timeout = timeout
+
+    async def ask(self, instructions: str, data: Any, kind: type[T]) -> T:
+        """The JSON object that the model answers, of that type.
+
+        Raises:
+            FederationError: the endpoint is down, slow, refuses, or answers no such object.
+        """
+        status, body = await exchange(
+            "POST",
+            self._url,
+            headers=bearer(self._api_key),
+            timeout=self._timeout,
+            max_bytes=_MAX_ANSWER,
+            body=self._request(instructions, data),
+            peer="the chat endpoint",
+        )
+        if status != 200:
+            raise ServerUnavailable(f"the chat endpoint answered {status}")
+        try:
+            content = msgspec.json.decode(body, type=_Completion).choices[0].message.content
+            # Models like to put a fence or a sentence around their JSON.
+            answer = content[content.index("{") : content.rindex("}") + 1]
+            return msgspec.json.decode(answer, type=kind)
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            raise ServerUnavailable(
+                "the chat endpoint answered something else than it was asked for"
+            ) from error
+
+    def _request(self, instructions: str, data: Any) -> dict[str, Any]:
+        return {
+            "model": self._model,
+            "temperature": 0,
+            "response_format": {"type": "json_object"},
+            "messages": [
+                {"role": "system", "content": instructions},
+                {"role": "user", "content": msgspec.json.encode(data).decode()},
+            ],
+        }
+
+
 class ChatScorer:
     """Asks a chat model how well each tool serves a request. `timeout` in seconds."""
 
@@ -52,10 +110,7 @@ class ChatScorer:
         model: str = DEFAULT_MODEL,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> None:
-        self._api_key = api_key
-        self._url = f"{base_url.rstrip('/')}/chat/completions"
-        self._model = model
-        self._timeout = timeout
+        self._endpoint = ChatEndpoint(api_key, base_url=base_url, model=model, timeout=timeout)
 
     async def scores(self, query: str, specs: Sequence[MCPToolSpec]) -> list[float]:
         """One score in [0, 1] per spec, in order.
@@ -63,37 +118,9 @@ class ChatScorer:
         Raises:
             FederationError: the endpoint is down, slow, refuses, or answers no such scores.
         """
-        status, body = await exchange(
-            "POST",
-            self._url,
-            headers=bearer(self._api_key),
-            timeout=self._timeout,
-            max_bytes=_MAX_ANSWER,
-            body=self._request(query, specs),
-            peer="the chat endpoint",
-        )
-        if status != 200:
-            raise ServerUnavailable(f"the chat endpoint answered {status}")
-        try:
-            content = msgspec.json.decode(body, type=_Completion).choices[0].message.content
-            # Models like to put a fence or a sentence around their JSON.
-            answer = content[content.index("{") : content.rindex("}") + 1]
-            scores = msgspec.json.decode(answer, type=_Scores).scores
-        except (msgspec.DecodeError, ValueError, RecursionError) as error:
-            raise ServerUnavailable("the chat endpoint answered something that is no scores") from error
+        tools = [{"name": spec.name, "description": spec.description[:_MAX_DESCRIPTION]} for spec in specs]
+        asked = {"request": query[:_MAX_QUERY], "tools": tools}
+        scores = (await self._endpoint.ask(_INSTRUCTIONS, asked, _Scores)).scores
         if len(scores) != len(specs):
             raise ServerUnavailable(f"the chat endpoint scored {len(scores)} tools of {len(specs)}")
         return [min(1.0, max(0.0, score)) for score in scores]
-
-    def _request(self, query: str, specs: Sequence[MCPToolSpec]) -> dict[str, Any]:
-        tools = [{"name": spec.name, "description": spec.description[:_MAX_DESCRIPTION]} for spec in specs]
-        asked = msgspec.json.encode({"request": query[:_MAX_QUERY], "tools": tools}).decode()
-        return {
-            "model": self._model,
-            "temperature": 0,
-            "response_format": {"type": "json_object"},
-            "messages": [
-                {"role": "system", "content": _INSTRUCTIONS},
-                {"role": "user", "content": asked},
-            ],
-        }

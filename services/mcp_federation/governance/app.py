@@ -13,8 +13,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mcp_federation.bus.protocol import Bus
 from mcp_federation.contract.subjects import GOVERNANCE_QUEUE, GOVERNANCE_STREAMS, REGISTER, REVIEW
+from mcp_federation.engine.llm import ChatEndpoint
 from mcp_federation.errors import FederationError, InvalidRequest
 from mcp_federation.governance.helpers import Helpers, help_out
+from mcp_federation.governance.model_judge import ModelJudge
 from mcp_federation.governance.published import PublishedTools
 from mcp_federation.governance.review import ReviewDesk
 from mcp_federation.governance.trail import Trail
@@ -57,6 +59,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             policy=policy,
             operators=read_trusted_keys(settings.operators),
             earlier_keys=read_trusted_keys(settings.trusted_keys),
+            model=_model(settings),
         )
         await worker.start()
         processes = settings.governance_workers or os.cpu_count() or 1
@@ -67,6 +70,15 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         finally:
             await helpers.stop()
             await worker.stop()
+
+
+def _model(settings: Settings) -> ChatEndpoint | None:
+    if settings.judge_model is None:
+        return None
+    key = settings.judge_key.get_secret_value() if settings.judge_key else None
+    return ChatEndpoint(
+        key, base_url=settings.judge_url, model=settings.judge_model, timeout=settings.judge_timeout
+    )
 
 
 def _help(settings: Settings) -> None:
@@ -91,6 +103,7 @@ class GovernanceWorker:
         policy: Policy = PRESETS["standard"],
         operators: Iterable[TrustedKey] = (),
         earlier_keys: Iterable[TrustedKey] = (),
+        model: ChatEndpoint | None = None,
     ) -> None:
         self._bus = bus
         self._key_file = state_dir / KEY_FILE
@@ -99,6 +112,7 @@ class GovernanceWorker:
         self._policy = policy
         self._operators = tuple(operators)
         self._earlier_keys = tuple(earlier_keys)
+        self._model = ModelJudge(model) if model is not None else None
         self._parts = AsyncExitStack()
         self._registrations: RegistrationDesk | None = None
 
@@ -147,7 +161,11 @@ class GovernanceWorker:
         self._parts.push_async_callback(trail.stop)
         await trail.start()
         approver = Approver(key, self._valid_for)
-        registrations = RegistrationDesk(self._bus, approver, sealer, trail, self._policy, published.view)
+        if self._model is not None:
+            self._parts.push_async_callback(self._model.close)
+        registrations = RegistrationDesk(
+            self._bus, approver, sealer, trail, self._policy, published.view, self._model
+        )
         self._registrations = registrations
         operators = OrderVerifier((sealer.public, *self._operators))
         review = ReviewDesk(self._bus, sealer, trail, operators)

@@ -1,6 +1,6 @@
 """From a registration to a verdict: all checks, what changed, the policy, and what a person ruled. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +25,7 @@ from mcp_federation.governance.security import SECURITY
 from mcp_federation.governance.widening import RULES, unknown_predecessor, widened
 from mcp_federation.trust.policy import HELD, PRESETS, REJECTED, Policy, Subject, weigh
 
+MODEL_RULE: Final = "model-suspects"
 SUITES: Final = ("change", "quality", "security")
 """The suites of checks that every registration goes through."""
 
@@ -42,7 +43,8 @@ class Past:
 def known_rules() -> frozenset[str]:
     """Every rule that a finding can have."""
     checks = {check.rule for catalogue in (SECURITY, QUALITY) for check in catalogue}
-    return frozenset(checks | RULES.keys() | {unknown_predecessor().rule} | REJECTED | HELD)
+    others = {unknown_predecessor().rule, MODEL_RULE}
+    return frozenset(checks | RULES.keys() | others | REJECTED | HELD)
 
 
 def decide(
@@ -58,15 +60,17 @@ def judge(
     *,
     policy: Policy = PRESETS["standard"],
     past: Past | None = None,
+    further: Mapping[str, Sequence[Finding]] | None = None,
 ) -> Verdict:
     """The verdict on a registration beside what is published already; not signed yet.
 
-    The most severe findings come first.
+    The most severe findings come first. `further` are the findings of suites that ran elsewhere.
 
     Raises:
         InvalidRequest: the tool has no canonical form, so that no digest could be approved.
     """
-    past = past or Past()
+    past, further = past or Past(), further or {}
+    checks = (*SUITES, *further)
     reading = read(registration, catalog)
     changed, of_change = _change(registration, past)
     findings = [
@@ -75,11 +79,12 @@ def judge(
         *SECURITY.run(reading),
         *QUALITY.run(reading),
         *of_change,
+        *(finding for found in further.values() for finding in found),
     ]
     findings.sort(key=lambda finding: _RANKS[finding.severity])
     node, name, digest = registration.node, registration.tool.name, registration.digest
     reviewer = _reviewer(registration, findings, policy.of(node), past.case)
-    subject = Subject(node, name, digest, SUITES, reviewer)
+    subject = Subject(node, name, digest, checks, reviewer)
     judgement = weigh(findings, policy, subject)
     verdict = Verdict(
         node=node,
@@ -89,7 +94,7 @@ def judge(
         findings=tuple(findings),
         reasons=judgement.reasons,
         changes=changed,
-        checks=SUITES,
+        checks=checks,
         reviewer=reviewer,
     )
     return _assessed(verdict) if verdict.decision == "approved" else verdict

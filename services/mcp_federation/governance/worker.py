@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -14,6 +15,7 @@ from mcp_federation.errors import BusUnavailable, Conflict, InvalidRequest
 from mcp_federation.governance.casebook import Casebook, Page, case_after
 from mcp_federation.governance.checks.context import CatalogView
 from mcp_federation.governance.checks.quoting import quote
+from mcp_federation.governance.model_judge import SUITE, ModelJudge
 from mcp_federation.governance.trail import Trail
 from mcp_federation.governance.turns import Turns
 from mcp_federation.governance.verdict import judge
@@ -40,13 +42,21 @@ class RegistrationDesk:
     """The responder of the registration subjects; `waiting` counts those that it has at hand."""
 
     def __init__(
-        self, bus: Bus, approver: Approver, sealer: Sealer, trail: Trail, policy: Policy, catalog: CatalogView
+        self,
+        bus: Bus,
+        approver: Approver,
+        sealer: Sealer,
+        trail: Trail,
+        policy: Policy,
+        catalog: CatalogView,
+        model: ModelJudge | None = None,
     ) -> None:
         self._approver = approver
         self._casebook = Casebook(bus, sealer)
         self._trail = trail
         self._policy = policy
         self._catalog = catalog
+        self._model = model
         self.waiting = 0
         self._turns = Turns(AT_ONCE)
 
@@ -97,10 +107,13 @@ class RegistrationDesk:
         raise BusUnavailable("the tool is being registered by many at once; register again later")
 
     async def _judge(self, registration: Registration, page: Page, *, large: bool) -> Verdict:
-        def work() -> Verdict:
-            return judge(registration, self._catalog, policy=self._policy, past=page.past)
-
+        work = partial(judge, registration, self._catalog, policy=self._policy, past=page.past)
         verdict = await asyncio.to_thread(work) if large else work()
+        if self._model is not None and verdict.decision != "rejected":
+            found = await self._model.findings(registration)
+            if found is not None:
+                work = partial(work, further={SUITE: found})
+                verdict = await asyncio.to_thread(work) if large else work()
         if verdict.decision != "approved":
             return verdict
         ruling = page.case.ruling if page.case else None

@@ -24,6 +24,7 @@ TOOLBOX_ROOT: Final = "MCP_FEDERATION_TOOLBOX_ROOT"
 _PREFIX = "MCP_FEDERATION_"
 _GIVEN_TO_EACH = ("NATS_URL", "TRUSTED_KEYS", "NODE", "STATE_DIR", "CONFIG", "TOOLBOXES")
 _GIVEN_TO_EDGE = ("TOKEN", "NODES", "HOST", "PORT")
+_GIVEN_TO_GOVERNANCE = ("JUDGE_KEY",)
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ class Commands:
 
     def governance(self) -> Command:
         """The governance worker."""
-        return self._command("governance")
+        key = self.settings.judge_key
+        return self._command("governance", judge_key=key.get_secret_value() if key else None)
 
     def metrics(self) -> Command:
         """The metrics worker."""
@@ -145,5 +147,5 @@ def process_of(node: str) -> str:
 
 def base_environment() -> dict[str, str]:
     """This process's environment without what the settings put into each child's own."""
-    ours = {f"{_PREFIX}{name}" for name in (*_GIVEN_TO_EACH, *_GIVEN_TO_EDGE)}
+    ours = {f"{_PREFIX}{name}" for name in (*_GIVEN_TO_EACH, *_GIVEN_TO_EDGE, *_GIVEN_TO_GOVERNANCE)}
     return {name: value for name, value in os.environ.items() if name not in ours}
