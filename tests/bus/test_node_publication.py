@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,21 @@ async def test_a_tool_that_turns_bad_is_withdrawn_and_stays_so(mesh: Mesh) -> No
     await mesh.until(lambda: "plain.echo" not in mesh.names())
     await mesh.call("plain.describe", text=OLD)
     await mesh.has("plain.echo")
+    await mesh.agrees(node)
+
+
+async def test_a_forged_entry_is_believed_by_nobody_and_the_node_puts_its_own_back(mesh: Mesh) -> None:
+    node = await mesh.node(boxed(toolbox("box", "a", "b")), trusted_keys=(str(mesh.key),))
+    await mesh.shows({"box.a", "box.b"})
+    before = mesh.catalog.state.get("acme", "box.a")
+    assert before is not None
+    state = mesh.catalog.state.node("acme")
+    for forged in (encode(before.entry).replace(b"came", b"went"), b"nonsense"):
+        stored = await mesh.bus.store(CATALOG.of("acme", "box.a"), forged)
+        await mesh.until(partial(lambda sequence: state.sequences["box.a"] > sequence, stored))
+        after = mesh.catalog.state.get("acme", "box.a")
+        assert after is not None
+        assert after.entry.digest == before.entry.digest
     await mesh.agrees(node)
 
 

@@ -12,6 +12,7 @@ from mcp_federation.errors import InvalidRequest
 from mcp_federation.logs import get_logger
 from mcp_federation.node.config import Spec, load_config
 from mcp_federation.node.executor import Executor
+from mcp_federation.node.keeper import Keeper
 from mcp_federation.node.presence import Heartbeat
 from mcp_federation.node.registrar import Registrar
 from mcp_federation.node.server import SupervisedServer
@@ -22,6 +23,8 @@ from mcp_federation.privacy.policy import Policy
 from mcp_federation.process import connected
 from mcp_federation.records import RecordPublisher
 from mcp_federation.settings import Settings
+from mcp_federation.trust.approvals import ApprovalVerifier
+from mcp_federation.trust.keys import read_trusted_keys
 from mcp_federation.version import VERSION
 
 log = get_logger("node")
@@ -41,6 +44,8 @@ class Node:
         self._instance = uuid.uuid4().hex
         self._bus = bus
         self.registrar = Registrar(bus, self._name, specs)
+        verifier = ApprovalVerifier(read_trusted_keys(settings.trusted_keys))
+        self._keeper = Keeper(bus, self._name, verifier, self.registrar.restore)
         self.servers = {name: self._make_server(name, spec) for name, spec in specs.items()}
         self._records = RecordPublisher(bus, self._name, policy=Policy.of(settings))
         self.executor = Executor(
@@ -84,6 +89,8 @@ class Node:
     async def start(self) -> None:
         """Take up work; servers go on starting behind it."""
         await self.registrar.start()
+        if self._settings.trusted_keys:  # else every entry would look forged
+            await self._keeper.start()
         await self._records.start()
         for server in self.servers.values():
             server.start()
@@ -103,6 +110,7 @@ class Node:
         await self._service_api.stop()
         for handle in self._withdrawals.values():
             handle.cancel()
+        await self._keeper.stop()
         await self.registrar.stop()
         await asyncio.gather(*(server.stop() for server in self.servers.values()))
         await self._records.stop()

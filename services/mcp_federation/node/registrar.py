@@ -114,6 +114,11 @@ class Registrar:
         self._settled = True
         self._wake.set()
 
+    def restore(self, name: str) -> None:
+        """Publish again what the catalog should have under that name."""
+        if self._renewals.pop(name, None) is not None:
+            self._wake.set()
+
     def get(self, name: str) -> LocalTool | None:
         """The tool of that local name, where it is published as it is now."""
         tool = self._tools.get(name)
