@@ -312,7 +312,11 @@ async def test_helpers_work_while_there_is_much_to_do_and_go_when_there_is_nothi
 async def test_the_process_runs_until_it_is_stopped(own_nats_server: NatsServer, tmp_path: Path) -> None:
     public = tmp_path / "shared" / "trusted.pub"
     settings = load_settings(
-        nats_url=own_nats_server.url, state_dir=tmp_path, public_key=public, approval_days=1
+        nats_url=own_nats_server.url,
+        state_dir=tmp_path,
+        public_key=public,
+        approval_days=1,
+        trusted_keys=(str(public),),  # as where one environment is for all processes
     )
     stop = asyncio.Event()
     process = asyncio.create_task(run(settings, stop))

@@ -58,7 +58,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             also_public_at=settings.public_key,
             policy=policy,
             operators=read_trusted_keys(settings.operators),
-            earlier_keys=read_trusted_keys(settings.trusted_keys),
+            earlier_keys=_earlier_keys(settings),
             model=_model(settings),
         )
         await worker.start()
@@ -70,6 +70,12 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         finally:
             await helpers.stop()
             await worker.stop()
+
+
+def _earlier_keys(settings: Settings) -> tuple[TrustedKey, ...]:
+    """The trusted keys, but for files that are not there yet: one may be the file that we write ourselves."""
+    sources = [key for key in settings.trusted_keys if key.startswith("ed25519:") or Path(key).exists()]
+    return read_trusted_keys(sources)
 
 
 def _model(settings: Settings) -> ChatEndpoint | None:
