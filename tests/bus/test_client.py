@@ -1,6 +1,7 @@
 """The client: finds the tool that a name means, calls it, and goes on to the next while nothing ran."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
@@ -78,7 +79,7 @@ async def mesh(connect: Connect) -> AsyncIterator[Mesh]:
     verifier = ApprovalVerifier([publisher.approver.public for publisher in publishers.values()])
     catalog = CatalogReplica(await connect(), verifier)
     await catalog.start()
-    balancer = Balancer(home="acme", explore=0)
+    balancer = Balancer(home="acme", rng=random.Random(1))
     yield Mesh(bus, FederationClient(await connect(), catalog, balancer=balancer), publishers)
     await catalog.stop()
 

@@ -1,14 +1,29 @@
 """The security checks: may this tool be shown to other people's models and machines? Pure."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from mcp_federation.contract.messages import Finding, Registration
 from mcp_federation.governance.checks import credentials, hidden_text, names, urls
 from mcp_federation.governance.checks.catalogue import Catalogue
 from mcp_federation.governance.checks.context import CatalogView
+from mcp_federation.governance.checks.detection import detector_checks
 from mcp_federation.governance.checks.reading import read
+from mcp_federation.governance.detector.model import Head, heads
 
-SECURITY: Final = Catalogue(*hidden_text.CHECKS, *names.SECURITY, *credentials.CHECKS, *urls.CHECKS)
+
+def security_catalogue(heads: Mapping[str, Head]) -> Catalogue:
+    """All security checks, with these heads of the detector's model."""
+    return Catalogue(
+        *hidden_text.CHECKS,
+        *names.SECURITY,
+        *credentials.CHECKS,
+        *urls.CHECKS,
+        *detector_checks(heads),
+    )
+
+
+SECURITY: Final = security_catalogue(heads())
 
 
 def run_security_checks(registration: Registration, catalog: CatalogView | None = None) -> list[Finding]:

@@ -62,9 +62,9 @@ class Text:
         return ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Reading:
-    """A registration as the checks see it."""
+    """A registration as the checks see it; equal to itself only, as a document is."""
 
     registration: Registration
     documents: tuple[Document, ...]

@@ -1,0 +1,100 @@
+"""What governance decides about labelled tools, by models that have not seen the source of any of them."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mcp_federation.governance.checks.reading import Reading, read
+from mcp_federation.governance.detector.model import CAPABILITY, INSTRUCTIONS, Head, heads
+from mcp_federation.governance.detector.passages import passages
+from mcp_federation.governance.quality import QUALITY
+from mcp_federation.governance.security import security_catalogue
+from mcp_federation.governance.verdict import decide, judge
+from scripts.detector.data import DECLARED, Row
+from scripts.detector.training import best_score, generated_examples, real_examples, train
+
+Say = Callable[[str], None]
+Heads = Mapping[str, Head]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A labelled tool, the decision on it, and the probabilities that the model gives it."""
+
+    row: Row
+    decision: str
+    probability: Mapping[str, float]
+    rules: tuple[str, ...]
+
+    @property
+    def is_held(self) -> bool:
+        return self.decision != "approved"
+
+
+def decided(rows: Iterable[Row], heads: Heads) -> list[Outcome]:
+    """What all checks say with these heads of the model."""
+    security = security_catalogue(heads)
+    return [
+        _outcome(row, heads, security.run(reading), reading)
+        for row in rows
+        for reading in [read(row.registration())]
+    ]
+
+
+def _outcome(row: Row, heads: Heads, findings: list[Any], reading: Reading) -> Outcome:
+    findings = [*findings, *QUALITY.run(reading)]
+    grave = [finding.rule for finding in findings if finding.severity in ("critical", "high", "medium")]
+    opinions = {name: head.opinion(passages(reading)) for name, head in heads.items()}
+    chances = {name: opinion.probability if opinion else 0.0 for name, opinion in opinions.items()}
+    return Outcome(row, decide(findings), chances, tuple(dict.fromkeys(grave)))
+
+
+def as_shipped(rows: Sequence[Row]) -> list[Outcome]:
+    """By the weights in the package, which may have seen some of the rows."""
+    return decided(rows, heads())
+
+
+def leave_one_source_out(rows: Sequence[Row], say: Say) -> list[Outcome]:
+    """Each source judged by a model trained without it; those that nothing is learned from, by one model."""
+    learned = {row.source for row in rows if row.may_train}
+    outcomes = []
+    for source in [*sorted(learned), ""]:
+        say(f"training without {source or 'what nothing may be learned from'}")
+        rest = [row for row in rows if row.source != source]
+        heads = train([*real_examples(rest), *generated_examples(rest)])
+        outcomes += decided(
+            [row for row in rows if (row.source if row.source in learned else "") == source], heads
+        )
+    return outcomes
+
+
+def leave_family_out(rows: Sequence[Row], say: Say) -> dict[str, tuple[int, int]]:
+    """By family of generated attacks: how many are held by a model that never saw the family, of how many."""
+    examples = [*real_examples(rows), *generated_examples(rows)]
+    fresh = generated_examples(rows, seed=7, each=100)
+    found = {}
+    for group in sorted({each.group for each in fresh if each.label}):
+        say(f"training without {group}")
+        tools = [each for each in fresh if each.group == group]
+        trained = train([each for each in examples if each.group != group])[tools[0].label]
+        chances = [trained.probability(best_score(trained, each.bag)) for each in tools]
+        found[group] = (sum(chance >= trained.quarantine for chance in chances), len(tools))
+    return found
+
+
+def throughput(rows: Sequence[Row], seconds: float = 3.0) -> float:
+    """Verdicts a second on one core, as a worker gives them but for the signature and the bus."""
+    registrations = [row.registration() for row in rows]
+    done, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        judge(registrations[done % len(registrations)])
+        done += 1
+    return done / (time.perf_counter() - start)
+
+
+def label_of(row: Row) -> str:
+    """Which head has to find it; empty for honest tools."""
+    if not row.attack:
+        return ""
+    return CAPABILITY if row.signal == DECLARED else INSTRUCTIONS

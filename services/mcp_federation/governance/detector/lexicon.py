@@ -1,0 +1,85 @@
+"""The concepts that a text is about, found by words and phrases of many languages. Pure."""
+
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from importlib import resources
+from typing import Final
+
+from mcp_federation.governance.detector.tokens import KINDS, tokens
+
+Hit = tuple[int, int]
+"""Place of the first token, and concept."""
+
+_VOWELS = "aeiou"
+
+
+class Lexicon:
+    """Concepts by the words and phrases that stand for them."""
+
+    def __init__(self, concepts: dict[str, Iterable[str]]) -> None:
+        self.names: Final = (*KINDS, *concepts)
+        first: dict[str, set[tuple[tuple[str, ...], int]]] = {}
+        for number, name in enumerate(self.names):
+            for entry in concepts.get(name, (name,)):
+                for phrase in _phrases(entry):
+                    first.setdefault(phrase[0], set()).add((phrase[1:], number))
+        self._first = {
+            word: sorted(entries, key=lambda entry: (-len(entry[0]), entry))
+            for word, entries in first.items()
+        }
+
+    def hits(self, text: Sequence[str]) -> list[Hit]:
+        """The concepts of the tokens, in their order. The longest phrases at a place count, and only they."""
+        found: list[Hit] = []
+        skip_to = 0
+        first = self._first
+        for place, token in enumerate(text):
+            if place < skip_to or token not in first:
+                continue
+            length = -1
+            for rest, concept in first[token]:
+                if len(rest) < length:
+                    break
+                if not rest or tuple(text[place + 1 : place + 1 + len(rest)]) == rest:
+                    length = len(rest)
+                    found.append((place, concept))
+            skip_to = place + 1 + max(length, 0)
+        return found
+
+
+@cache
+def lexicon() -> Lexicon:
+    """The lexicon that comes with the detector."""
+    raw = tomllib.loads(resources.files(__package__).joinpath("lexicon.toml").read_text("utf-8"))
+    return Lexicon(
+        {
+            name: [entry for entries in languages.values() for entry in entries]
+            for name, languages in raw.items()
+        }
+    )
+
+
+def _phrases(entry: str) -> Iterator[tuple[str, ...]]:
+    """The phrases that an entry stands for: `call~ it` for call, calls, called and calling it."""
+    if entry in KINDS:
+        yield (entry,)
+        return
+    word, mark, rest = entry.partition("~")
+    for form in inflections(word) if mark else (word,):
+        phrase = tuple(tokens(form + rest)[0])
+        if phrase:
+            yield phrase
+
+
+def inflections(verb: str) -> Iterator[str]:
+    """The forms of a regular English verb, some that nobody uses among them."""
+    yield verb
+    if verb.endswith("e"):
+        yield from (f"{verb}s", f"{verb}d", f"{verb[:-1]}ing")
+    elif verb.endswith("y") and verb[-2] not in _VOWELS:
+        yield from (f"{verb[:-1]}ies", f"{verb[:-1]}ied", f"{verb}ing")
+    else:
+        yield from (f"{verb}s", f"{verb}es", f"{verb}ed", f"{verb}ing")
+        if verb[-1] not in _VOWELS + "wxy" and verb[-2] in _VOWELS:
+            yield from (f"{verb}{verb[-1]}ed", f"{verb}{verb[-1]}ing")

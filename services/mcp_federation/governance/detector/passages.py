@@ -1,0 +1,143 @@
+"""A registration's texts cut into passages, each short enough that a benign rest cannot outweigh it. Pure.
+
+Passages follow one another over the bounds of fields, so that what was split over two of them is read as
+one again; an encoded text is decoded and read as passages of its own.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from operator import itemgetter
+from typing import Final
+
+from mcp_federation.governance.checks.reading import Reading, Text
+from mcp_federation.governance.detector.lexicon import Hit, lexicon
+from mcp_federation.governance.detector.patterns import patterns
+from mcp_federation.governance.detector.plain import decoded, plain
+from mcp_federation.governance.detector.tokens import KINDS, START, is_identifier, tokens
+
+SHORTEST: Final = 8
+LONGEST: Final = 40
+"""Tokens of a passage, if there are as many and its last sentence is not longer."""
+
+LONG_NAME: Final = 12
+"""Characters of a parameter's name that may hold a message."""
+
+_STRUCTURE = frozenset({"type", "format", "$schema", "$ref", "$id", "contentEncoding", "contentMediaType"})
+START_CONCEPT: Final = KINDS.index(START)
+
+_KEPT = 16  # readings whose passages are kept for the next check
+_UNREAD = frozenset({"version", "source_repo", "server_url", "server"})
+_KEYWORDS = frozenset(
+    {
+        "additionalProperties",
+        "destructiveHint",
+        "exclusiveMaximum",
+        "exclusiveMinimum",
+        "idempotentHint",
+        "openWorldHint",
+        "patternProperties",
+        "readOnlyHint",
+        "unevaluatedProperties",
+    }
+)
+"""Of JSON Schema and MCP, as far as they are long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Some tokens that follow one another, the concepts in them, and the text that most of them are from."""
+
+    words: list[str]
+    hits: list[Hit]
+    text: Text
+
+    def __add__(self, other: "Passage") -> "Passage":
+        shift = len(self.words)
+        later = [(place + shift, concept) for place, concept in other.hits]
+        text = self.text if len(self.hits) >= len(other.hits) else other.text
+        return Passage(self.words + other.words, self.hits + later, text)
+
+
+@lru_cache(maxsize=_KEPT)
+def passages(reading: Reading) -> tuple[Passage, ...]:
+    """Each passage alone, and each together with the next one."""
+    prose, names, hidden = _sorted(reading)
+    chains = [list(_cut(prose)), list(_cut(names)), *(list(_cut([text])) for text in hidden)]
+    found: list[Passage] = []
+    for chain in chains:
+        found += chain
+        found += [first + second for first, second in pairwise(chain)]
+    extended = patterns().extended
+    return tuple(Passage(each.words, extended(each.hits), each.text) for each in found)
+
+
+Source = tuple[Text, str]
+"""A text, and what of it is read in its place."""
+
+
+def _sorted(reading: Reading) -> tuple[list[Source], list[Source], list[Source]]:
+    """The texts that are prose, those that are names of parameters, and those that were encoded."""
+    tool = reading.registration.tool
+    own = tool.name.rpartition(".")[2]
+    own = own if len(own) > 3 and is_identifier(own) else ""
+    prose: list[Source] = []
+    names: list[Source] = []
+    hidden: list[Source] = []
+    for text in reading.texts:
+        if text.path[0] in _UNREAD:
+            continue
+        if text.path == ("name",):
+            prose.append((text, spaced(own or text.text)))
+        elif text.is_key:
+            if text.text not in _KEYWORDS and len(text.text) > LONG_NAME:
+                names.append((text, spaced(text.text)))
+        elif not _is_structure(text):
+            shown = plain(text.text)
+            hidden += [(text, piece) for piece in decoded(shown)]
+            prose.append((text, shown.replace(own, "this tool") if own and own in shown else shown))
+    return prose, names, hidden
+
+
+def _is_structure(text: Text) -> bool:
+    return text.path[-1] in _STRUCTURE and len(text.text) < 64 and " " not in text.text
+
+
+def spaced(name: str) -> str:
+    """A name as the words that it is made of."""
+    parts = (
+        "".join(f" {char}" if char.isupper() else char for char in plain(name)) if _is_camel(name) else name
+    )
+    return parts.replace("_", " ").replace("-", " ").replace(".", " ").replace("/", " ")
+
+
+def _is_camel(name: str) -> bool:
+    return not name.isupper() and not name.islower()
+
+
+def _cut(sources: Iterable[Source]) -> Iterator[Passage]:
+    words: list[str] = []
+    begins: list[int] = []
+    longest: tuple[int, Text | None] = (0, None)
+    for text, shown in sources:
+        found, ends = tokens(shown)
+        starts = {0, *ends}
+        start = 0
+        for end in ends:
+            while start < end:
+                if start in starts:
+                    begins.append(len(words))
+                stop = min(end, start + LONGEST - len(words))
+                words += found[start:stop]
+                longest = max(longest, (stop - start, text), key=itemgetter(0))
+                start = stop
+                if len(words) >= LONGEST or (start == end and len(words) >= SHORTEST):
+                    yield Passage(words, _hits(words, begins), longest[1] or text)
+                    words, begins, longest = [], [], (0, None)
+    if longest[1]:
+        yield Passage(words, _hits(words, begins), longest[1])
+
+
+def _hits(words: list[str], begins: list[int]) -> list[Hit]:
+    return sorted([*((place, START_CONCEPT) for place in begins), *lexicon().hits(words)])
