@@ -119,6 +119,13 @@ def test_a_file_that_cannot_be_read_is_told_with_the_presets(tmp_path: Path, con
         load_policy(str(path))
 
 
+def test_the_documented_example_is_a_policy() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "governance" / "policy.md").read_text()
+    policy = parse_policy(page.partition("```toml\n")[2].partition("```")[0], "policy.md")
+    assert policy.of("globex").severities == PRESETS["strict"].severities
+    assert policy.deny
+
+
 @settings(max_examples=50)
 @given(st.text())
 def test_any_text_is_a_policy_or_an_invalid_request(text: str) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-import msgspec
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -17,7 +16,7 @@ from rich.text import Text
 from mcp_federation.bus.protocol import Bus, Stored
 from mcp_federation.cli.client import run_on_bus
 from mcp_federation.cli.findings import DECISION_STYLES
-from mcp_federation.contract.messages import AuditRecord, decode
+from mcp_federation.contract.messages import AuditRecord, decode, encode
 from mcp_federation.contract.names import federated_name
 from mcp_federation.contract.subjects import AUDIT_STREAM
 from mcp_federation.errors import FederationError, InvalidRequest
@@ -171,7 +170,7 @@ def _show_check(console: Console, check: TrailCheck) -> None:
 
 
 def _plain(record: AuditRecord) -> dict[str, Any]:
-    fields: dict[str, Any] = msgspec.to_builtins(record)
+    fields: dict[str, Any] = json.loads(encode(record))
     return {"time": _time(record.at), "tool": federated_name(record.name, record.node), **fields}
 
 

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich import box
 from rich.console import Console
@@ -17,7 +16,7 @@ from rich.text import Text
 from mcp_federation.bus.protocol import Bus
 from mcp_federation.cli.client import run_on_bus
 from mcp_federation.cli.findings import DECISION_STYLES, show_changes, show_findings
-from mcp_federation.contract.messages import Case, Ruling
+from mcp_federation.contract.messages import Case, Ruling, encode
 from mcp_federation.contract.names import federated_name
 from mcp_federation.errors import Conflict, InvalidRequest
 from mcp_federation.governance.app import KEY_FILE
@@ -171,7 +170,7 @@ def _show_ruling(console: Console, ruling: Ruling) -> None:
 
 
 def _summary(case: Case) -> dict[str, Any]:
-    fields: dict[str, Any] = msgspec.to_builtins(case)
+    fields: dict[str, Any] = json.loads(encode(case))
     verdict = fields["verdict"]
     return {
         "name": federated_name(case.name, case.node),
