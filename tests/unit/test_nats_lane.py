@@ -1,12 +1,14 @@
 """The fast lane's part that needs no server: splitting what is received, and header blocks."""
 
 from itertools import pairwise
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nats.aio.transport import Transport
 
-from mcp_federation.bus.nats_lane import STATUS, Points, read_headers, write_headers
+from mcp_federation.bus.nats_lane import STATUS, LaneClient, Points, read_headers, write_headers
 from mcp_federation.errors import InvalidRequest
 
 OURS, THEIRS = 1, 2
@@ -87,3 +89,30 @@ def test_a_status_of_the_server_is_read() -> None:
 def test_a_header_cannot_smuggle_another(name: str, value: str) -> None:
     with pytest.raises(InvalidRequest):
         write_headers({name: value})
+
+
+class Socket:
+    """The part of a transport that writes; one that uvloop knows to be closed raises."""
+
+    def __init__(self, *, closed: bool) -> None:
+        self.closed = closed
+        self.written = b""
+
+    def write(self, data: bytes) -> None:
+        if self.closed:
+            raise RuntimeError("the handler is closed")
+        self.written += data
+
+
+async def test_what_a_broken_socket_did_not_take_goes_to_the_next_in_order() -> None:
+    client = LaneClient()
+    client._status = LaneClient.CONNECTED
+    broken, mended = Socket(closed=True), Socket(closed=False)
+    for number, socket in enumerate((broken, broken, mended)):
+        client._transport = cast(Transport, socket)
+        client.send("a", "", b"", str(number).encode())
+        client.write_pending()
+    assert mended.written == b"".join(b"PUB a  1\r\n%d\r\n" % number for number in range(3))
+    client.write_pending()
+    assert not client._pending
+    assert client._pending_data_size == 0

@@ -88,9 +88,12 @@ class LaneClient(Client):
         """Hand everything that was sent to the socket. While there is none, it stays for the next."""
         self._write_is_due = False
         if self._pending and self._status == Client.CONNECTED and self._transport is not None:
-            pending, self._pending = self._pending, []
+            try:
+                self._transport.write(b"".join(self._pending))
+            except (OSError, RuntimeError):
+                return  # uvloop says that the socket is closed, before nats-py knows: all waits for the next
+            self._pending = []
             self._pending_data_size = 0
-            self._transport.write(b"".join(pending))
 
     async def drain_socket(self) -> None:
         """Wait until the socket has taken most of what was sent."""
