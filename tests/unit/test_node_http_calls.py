@@ -16,6 +16,7 @@ from mcp_federation.node.calls.calling import Disconnected, Outcome
 from mcp_federation.node.calls.declared import Declared
 from mcp_federation.node.calls.events import EventStream, TooLong
 from mcp_federation.node.calls.http import HttpCalls
+from mcp_federation.node.calls.refused import refused
 from mcp_federation.node.calls.results import BrokenContract, Results
 from tests.support.http_peer import HttpPeer, refused_url
 
@@ -153,6 +154,13 @@ async def test_a_server_at_its_limit_says_when_to_try_again(said: str, ms: int) 
             with pytest.raises(Overloaded) as caught:
                 await call(calls)
     assert caught.value.details == {"retry_after_ms": ms}
+
+
+def test_a_bad_request_that_speaks_of_our_session_is_the_end_of_it() -> None:
+    lost = refused(400, "box", session=True)
+    assert isinstance(lost, Disconnected)
+    assert (lost.ran, bool(lost.fault)) == (False, True)
+    assert isinstance(refused(400, "box"), ServerUnavailable)
 
 
 async def test_where_nobody_listens_surely_nothing_ran() -> None:

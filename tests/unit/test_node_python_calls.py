@@ -5,7 +5,7 @@ import json
 import logging
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio.from_thread
@@ -327,3 +327,26 @@ async def test_progress_reaches_who_wants_it_in_order() -> None:
         await calls.call("count", {"to": 3}, 10, seen.append)
         await calls.call("count", {"to": 3}, 10, None)
     assert seen == [Progress(progress=step, total=3, message=f"step {step}") for step in range(3)]
+
+
+async def test_a_tool_that_was_given_up_tells_nobody_any_more() -> None:
+    server: MCPServer = MCPServer("telling")
+    free, told = asyncio.Event(), asyncio.Event()
+
+    @server.tool()
+    async def tell(context: Context) -> str:
+        await context.report_progress(1)
+        while not free.is_set():
+            with suppress(asyncio.CancelledError):
+                await free.wait()
+        await context.report_progress(2)
+        told.set()
+        return "told"
+
+    seen: list[Progress] = []
+    async with calling(server) as (calls, _):
+        with pytest.raises(DeadlineExceeded):
+            await calls.call("tell", {}, 0.05, seen.append)
+        free.set()
+        await asyncio.wait_for(told.wait(), 5)
+    assert seen == [Progress(progress=1)]

@@ -23,7 +23,7 @@ from mcp_federation.errors import Overloaded, ServerUnavailable, ToolFailed
 from mcp_federation.logs import get_logger
 from mcp_federation.node.calls.calling import OnProgress, Outcome, OwnTasks, too_late
 from mcp_federation.node.calls.results import BrokenContract, Results
-from mcp_federation.node.calls.sdk import SdkCalls
+from mcp_federation.node.calls.sdk import SdkCalls, Told
 from mcp_federation.node.calls.steps import Steps
 from mcp_federation.node.faults import call_error
 
@@ -59,10 +59,18 @@ class PythonCalls:
         self, name: str, arguments: dict[str, Any], timeout: float, on_progress: OnProgress | None
     ) -> Outcome:
         """See `Calls`."""
+        told = Told(on_progress) if on_progress else None
+        try:
+            return await self._call(name, arguments, timeout, told)
+        finally:
+            if told is not None:
+                told.end()
+
+    async def _call(self, name: str, arguments: dict[str, Any], timeout: float, told: Told | None) -> Outcome:
         # The public API tells neither whether a tool is async nor whether it asks for a context.
         tool = self._server._tool_manager.get_tool(name)
         if tool is None or not self._is_plain or tool.context_kwarg is not None or tool.resolved_params:
-            run: _Run = partial(self._sdk.work, name, arguments, on_progress)
+            run: _Run = partial(self._sdk.work, name, arguments, told)
             is_direct = False
         else:
             run, is_direct = partial(self._run, tool, arguments), True

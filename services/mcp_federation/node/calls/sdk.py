@@ -40,20 +40,24 @@ class SdkCalls:
         self, name: str, arguments: dict[str, Any], timeout: float, on_progress: OnProgress | None
     ) -> Outcome:
         """See `Calls`."""
-        return await self._tasks.run(self.work(name, arguments, on_progress), timeout)
+        told = Told(on_progress) if on_progress else None
+        try:
+            return await self._tasks.run(self.work(name, arguments, told), timeout)
+        finally:
+            if told is not None:
+                told.end()
 
     async def close(self) -> None:
         """See `Calls`."""
         await self._tasks.close()
 
-    async def work(self, name: str, arguments: dict[str, Any], on_progress: OnProgress | None) -> Outcome:
+    async def work(self, name: str, arguments: dict[str, Any], told: "Told | None") -> Outcome:
         """The call itself, without a deadline."""
-        progress = _Told(on_progress) if on_progress else None
         statuses: list[int] = []
         _statuses.set(statuses)
         try:
             result = await self._client.session.call_tool(
-                name, arguments, progress_callback=progress, allow_input_required=True
+                name, arguments, progress_callback=told, allow_input_required=True
             )
         except MCPError as error:
             raise self._told(error, name, statuses) from error
@@ -63,9 +67,6 @@ class SdkCalls:
             raise Disconnected(message, fault=fault) from error
         except (ValidationError, RuntimeError) as error:
             raise BrokenContract(str(error)) from error
-        finally:
-            if progress is not None:
-                progress.end()
         if isinstance(result, InputRequiredResult):
             raise ToolFailed("the tool asks for more input, which callers here cannot give")
         return Outcome(result.model_dump_json(by_alias=True, exclude_none=True).encode(), result.is_error)
@@ -81,15 +82,17 @@ class SdkCalls:
         return call_error(error, self._server, tool)
 
 
-class _Told:
-    """The SDK's progress callback; nothing is told behind the result."""
+class Told:
+    """The SDK's progress callback; behind the end of the call nothing is told."""
 
     def __init__(self, on_progress: OnProgress) -> None:
         self._on_progress: OnProgress | None = on_progress
 
     async def __call__(self, progress: float, total: float | None = None, message: str | None = None) -> None:
+        """Tell of it."""
         if self._on_progress is not None:
             tell(self._on_progress, Progress(progress=progress, total=total, message=message))
 
     def end(self) -> None:
+        """The call is over, though a tool that was given up may go on."""
         self._on_progress = None
