@@ -141,7 +141,8 @@ class _Seen:
 class Balancer:
     """Chooses providers, and learns from what became of the calls; one for each client.
 
-    `home` names the node that is preferred, by `HOME_BIAS`; `clock` gives seconds.
+    `home` names the node that is preferred, by `HOME_BIAS`; `explore` is how often chance decides; `clock`
+    gives seconds.
     """
 
     def __init__(
@@ -151,12 +152,14 @@ class Balancer:
         home: str | None = None,
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
+        explore: float = EXPLORE,
         max_providers: int = MAX_PROVIDERS,
     ) -> None:
         self._figures = figures
         self._home = home
         self._clock = clock
         self._rng = rng or random.Random()  # noqa: S311 - spreads load, keeps no secret
+        self._explore = explore
         self._max_providers = max_providers
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
 
@@ -221,7 +224,7 @@ class Balancer:
 
     def _cheaper_first(self, tools: list[CatalogTool], now: float) -> None:
         """One pass over random neighbours: the cheaper goes ahead, the dearer meets the next."""
-        if len(tools) < 2 or self._rng.random() < EXPLORE:
+        if len(tools) < 2 or self._rng.random() < self._explore:
             return
         if self._home is not None:
             # Home is always one of the first two.

@@ -12,6 +12,8 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import lru_cache
+from math import inf
 from secrets import SystemRandom
 
 from mcp_federation.bus.handling import stop_task
@@ -83,8 +85,7 @@ def anonymous(record: Record) -> Record:
     Raises:
         InvalidRequest: a name or a number is none that a record may have.
     """
-    check_node_name(record.node)
-    check_local_name(record.tool)
+    _check_names(record.node, record.tool)
     latency = round(float(f"{record.latency_ms:.{_DIGITS}g}"), _FINEST_MS)
     kind = None if record.success else record.error_kind if record.error_kind in KINDS else OTHER_KIND
     leaving = Record(
@@ -96,6 +97,24 @@ def anonymous(record: Record) -> Record:
         error_kind=kind,
     )
     return decode(encode(leaving), Record)
+
+
+def counted(record: Record) -> Record:
+    """The record itself, fit to be counted in statistics, which round and tell nothing of it alone.
+
+    Raises:
+        InvalidRequest: a name or a number is none that a record may have.
+    """
+    _check_names(record.node, record.tool)
+    if not (0 <= record.latency_ms < inf and 0 <= record.cost < inf):
+        raise InvalidRequest("a latency and a cost are numbers from 0")
+    return record
+
+
+@lru_cache(maxsize=4096)
+def _check_names(node: str, tool: str) -> None:
+    check_node_name(node)
+    check_local_name(tool)
 
 
 def observation(node: str, tool: str, seconds: float, error: FederationError | None) -> Record | None:
@@ -157,13 +176,13 @@ class RecordPublisher:
         if self._policy.sharing == "nothing":
             return
         try:
+            if self._gatherer is not None:
+                self._gatherer.add(counted(record))
+                return
             leaving = anonymous(record)
         except InvalidRequest as error:
             self.dropped += 1
             log.warn("record_refused", message="without a valid name or number", reason=error.message)
-            return
-        if self._gatherer is not None:
-            self._gatherer.add(leaving)
             return
         self._pending.append(leaving)
         self._drop_oldest()

@@ -1,7 +1,6 @@
 """The client: finds the tool that a name means, calls it, and goes on to the next while nothing ran."""
 
 import asyncio
-import random
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
@@ -79,7 +78,7 @@ async def mesh(connect: Connect) -> AsyncIterator[Mesh]:
     verifier = ApprovalVerifier([publisher.approver.public for publisher in publishers.values()])
     catalog = CatalogReplica(await connect(), verifier)
     await catalog.start()
-    balancer = Balancer(home="acme", rng=random.Random(1))
+    balancer = Balancer(home="acme", explore=0)
     yield Mesh(bus, FederationClient(await connect(), catalog, balancer=balancer), publishers)
     await catalog.stop()
 

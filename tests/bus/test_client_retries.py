@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mcp_federation.balancing import Balancer
 from mcp_federation.bus.protocol import Bus, Delivery, Reply
 from mcp_federation.catalog.replica import CatalogReplica
 from mcp_federation.client import FederationClient
@@ -85,7 +86,11 @@ async def mesh(connect: Connect) -> AsyncIterator[Mesh]:
     verifier = ApprovalVerifier([publisher.approver.public for publisher in publishers.values()])
     catalog = CatalogReplica(await connect(), verifier)
     await catalog.start()
-    yield Mesh(bus, FederationClient(await connect(), catalog, home="acme"), publishers.__getitem__)
+    yield Mesh(
+        bus,
+        FederationClient(await connect(), catalog, balancer=Balancer(home="acme", explore=0)),
+        publishers.__getitem__,
+    )
     await catalog.stop()
 
 

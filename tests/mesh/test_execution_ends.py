@@ -13,9 +13,11 @@ from typing import Any
 import aiohttp
 import pytest
 
+from mcp_federation.bus.nats import NatsBus
 from mcp_federation.client import FederationClient
 from mcp_federation.contract.mcp import CallParams
 from mcp_federation.contract.messages import Progress, encode
+from mcp_federation.contract.subjects import EXECUTE
 from mcp_federation.errors import FederationError, PayloadTooLarge
 from tests.support.nats_server import NatsServer, eventually, temporary_folder
 from tests.support.processes import Process, Processes, free_port, listens, published
@@ -170,6 +172,18 @@ async def test_64_mib_go_there_and_come_back(client: FederationClient, kind: str
     assert result.text == text
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_payload_takes_a_node_no_more_than_about_three_times_its_size(
+    ends: Ends, client: FederationClient, kind: str
+) -> None:
+    before = ends.node.memory()
+    ends.node.forget_peak_memory()
+    await client.execute(f"{kind}.length@acme", {"text": "x" * (LIMIT - AROUND)}, timeout=60)
+    await client.execute(f"{kind}.fill@acme", {"size": LIMIT - AROUND}, timeout=60)
+    assert ends.node.memory("VmHWM") - before < 3.5 * LIMIT
+
+
 async def test_64_mib_go_there_and_come_back_over_rest(rest: aiohttp.ClientSession) -> None:
     text = "x" * (LIMIT - AROUND)
     payload = BytesIO(json.dumps(body("ledger.echo@acme", text=text)).encode())
@@ -199,16 +213,16 @@ async def test_a_rest_caller_with_too_much_is_told_so(rest: aiohttp.ClientSessio
         assert (await answer.json())["code"] == "payload_too_large"
 
 
-async def test_a_result_of_one_byte_more_is_told_so(client: FederationClient) -> None:
+async def test_a_result_of_one_byte_more_is_told_so(ends: Ends, client: FederationClient) -> None:
+    async with await NatsBus.connect(ends.mesh.nats.url) as bus:
+        payload = encode(CallParams(name="ledger.fill", arguments={"size": 0}))
+        empty = await bus.request(EXECUTE.of("acme", "ledger.fill"), payload, timeout=10)
+    size = LIMIT - len(empty.payload)
+    result = await client.execute("ledger.fill@acme", {"size": size}, timeout=60)
+    assert len(result.text) == size
     with pytest.raises(PayloadTooLarge) as refused:
-        await client.execute("ledger.fill@acme", {"size": LIMIT}, timeout=60)
-    around = refused.value.details["size"] - LIMIT
-    assert 0 < around < AROUND
-    result = await client.execute("ledger.fill@acme", {"size": LIMIT - around}, timeout=60)
-    assert len(result.text) == LIMIT - around
-    with pytest.raises(PayloadTooLarge) as refused:
-        await client.execute("ledger.fill@acme", {"size": LIMIT - around + 1}, timeout=60)
-    assert refused.value.details == {"size": LIMIT + 1, "limit": LIMIT}
+        await client.execute("ledger.fill@acme", {"size": size + 1}, timeout=60)
+    assert refused.value.details["limit"] == LIMIT
 
 
 async def test_a_server_that_forgot_every_session_is_met_anew_by_the_next_call(

@@ -13,6 +13,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import FastAPI
 
+from mcp_federation.balancing import Balancer
 from mcp_federation.bus.handling import stop_task
 from mcp_federation.bus.protocol import Bus, Delivery, Reply
 from mcp_federation.catalog.replica import CatalogReplica
@@ -242,7 +243,8 @@ async def running_edge(
     metadata = MetadataLog(bus, settings.node, Policy.of(settings))
     await catalog.start()
     await metadata.start()
-    client = FederationClient(bus, catalog, home=settings.node, on_outcome=metadata.observe)
+    balancer = Balancer(home=settings.node, explore=0)
+    client = FederationClient(bus, catalog, balancer=balancer, on_outcome=metadata.observe)
     app = create_app(client, bus, settings, metadata, replayed=replayed)
     transport = httpx2.ASGITransport(app)
     headers = {"Authorization": f"Bearer {TOKEN}"} if settings.token else {}

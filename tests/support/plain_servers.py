@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 GOOD = "good"
@@ -54,6 +55,10 @@ class PlainServer:
                 tool("fail", "Reports an error of its own."),
                 tool("refuse", "Answers with a protocol error of that code.", ("code",), code=number),
                 tool("crash", "Ends the process of the server."),
+                {
+                    **tool("crash_once", "Ends it, unless that file is there.", ("file",), file=string),
+                    "annotations": {"idempotentHint": True},
+                },
                 tool("grow", "Adds a tool of that name to the list.", ("name",), name=string),
                 tool("drop", "Removes the tool of that name.", ("name",), name=string),
                 tool("describe", "Describes the tool 'echo' in other words.", ("text",), text=string),
@@ -131,6 +136,9 @@ class PlainServer:
         if name == "crash":
             sys.stderr.write("the last words\n")
             sys.stderr.flush()
+            os._exit(3)
+        if name == "crash_once" and not Path(arguments["file"]).exists():
+            Path(arguments["file"]).touch()
             os._exit(3)
         if name == "refuse":
             return {"error": {"code": int(arguments["code"]), "message": "the server refuses"}}

@@ -80,6 +80,15 @@ class Process:
         self._process.terminate()
         return await asyncio.to_thread(self._process.wait, PATIENCE)
 
+    def memory(self, what: str = "VmRSS") -> int:
+        """The bytes that it takes now, or with `VmHWM` took at most."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:"))
+
+    def forget_peak_memory(self) -> None:
+        """Count what it takes at most from now on."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
     def said(self) -> str:
         """The end of what it printed."""
         return self._log.read_text(errors="replace")[-2000:] if self._log.exists() else ""

@@ -8,10 +8,11 @@ from mcp_federation.bus.memory import MemoryBus
 from mcp_federation.bus.memory_broker import MemoryBroker
 from mcp_federation.catalog.replica import CatalogReplica
 from mcp_federation.catalog.state import CatalogTool
-from mcp_federation.cli.call import readable, show_result
+from mcp_federation.cli.call import describe, readable, show_result
 from mcp_federation.cli.discover import DESCRIPTION_WIDTH, hear_nodes, matches, show_tools, state_of, summary
 from mcp_federation.client import FederationClient
 from mcp_federation.contract.mcp import CallResult
+from mcp_federation.contract.messages import Progress
 from mcp_federation.contract.subjects import CATALOG_STREAM, RULING_STREAM
 from tests.support.publishing import Publisher
 
@@ -175,3 +176,17 @@ async def test_a_node_that_is_not_heard_of_is_not_shown_as_there(monkeypatch: py
     await hear_nodes(made)
     assert await made.catalog.wait_until(lambda: state_of(made, made.discover()[0]) == "ready", 10)
     await made.catalog.stop()
+
+
+@pytest.mark.parametrize(
+    ("step", "line"),
+    [
+        (
+            Progress(progress=3.0, total=10.0, message="counting\nsheep\x1b[31m"),
+            "3/10 counting sheep\ufffd[31m",
+        ),
+        (Progress(progress=0.5), "0.5"),
+    ],
+)
+def test_a_step_is_one_harmless_line(step: Progress, line: str) -> None:
+    assert describe(step) == line

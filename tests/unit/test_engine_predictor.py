@@ -222,7 +222,16 @@ def test_trust_is_earned() -> None:
 def test_a_provider_that_claims_to_be_faster_than_it_is_is_not_believed() -> None:
     predictor = PerformancePredictor()
     for number in range(5):
-        observe(predictor, f"t{number}", *[True] * 20)
+        for _ in range(20):
+            predictor.observe(f"t{number}", success=True, latency_ms=3000.0)
         predictor.report(f"t{number}", "acme", {"acme": seen(100, 1.0, latency_ms=1.0)})
     assert predictor.trust.of("acme") < 0.1
-    assert predictor.predict("t0").p50_ms == pytest.approx(100, rel=0.1)
+    assert predictor.predict("t0").p50_ms == pytest.approx(3000, rel=0.2)
+
+
+def test_a_provider_is_not_blamed_for_the_way_to_it() -> None:
+    predictor = PerformancePredictor()
+    for number in range(5):
+        observe(predictor, f"t{number}", *[True] * 20)
+        predictor.report(f"t{number}", "acme", {"acme": seen(100, 1.0, latency_ms=1.0)})
+    assert predictor.trust.of("acme") > 0.7

@@ -82,7 +82,7 @@ def test_a_utility_lies_in_its_bounds_and_more_success_is_never_worth_less(
     assert worth <= utility(objective, 1.0, latency, cost)
 
 
-def test_cold_tools_are_tried_at_no_more_than_the_stated_rate_and_then_are_cold_no_more() -> None:
+def test_cold_tools_are_tried_at_no_more_than_the_stated_rate_and_others_less() -> None:
     explorer = Explorer(random=Random(2))
     proven, cold = Candidate("proven", 1.0, predicted(90, 0.9)), Candidate("cold", 1.0, predicted(2, 1.0))
     ranked = rank([proven, cold])
@@ -94,7 +94,16 @@ def test_cold_tools_are_tried_at_no_more_than_the_stated_rate_and_then_are_cold_
         assert tried <= EXPLORATION_RATE * asked + 1
     assert tried > 10
     warm = rank([proven, Candidate("warm", 1.0, predicted(COLD + 1, 0.9))])
-    assert not any(explorer.explore(warm)[0].explored for _ in range(200))
+    assert sum(explorer.explore(warm)[0].explored for _ in range(1000)) < 2 * tried / 3
+
+
+def test_no_word_of_others_keeps_a_tool_from_ever_being_tried() -> None:
+    explorer = Explorer(random=Random(2))
+    smeared = rank(
+        [Candidate("praised", 1.0, predicted(90, 1.0)), Candidate("smeared", 1.0, predicted(90, 0.0))]
+    )
+    tried = sum(explorer.explore(smeared)[0].explored for _ in range(1000))
+    assert 0 < tried <= 1000 * EXPLORATION_RATE + 1
 
 
 def test_a_tool_that_fits_worse_is_not_tried() -> None:

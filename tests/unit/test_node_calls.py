@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -154,6 +155,12 @@ async def test_what_may_have_run_is_run_again_only_where_that_is_harmless(make: 
         else:
             assert (await call).value == 2
         assert await box.value("echo", text="a") == "a"
+
+
+async def test_what_is_harmless_is_run_again_on_a_server_that_crashed(make: Make, tmp_path: Path) -> None:
+    box = await make("plain")
+    assert (await box.call("crash_once", file=str(tmp_path / "crashed"))).text == "crash_once"
+    assert box.server.state.restarts == 1
 
 
 async def test_a_session_that_the_server_forgot_is_opened_again_under_the_call(make: Make) -> None:

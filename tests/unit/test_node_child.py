@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -46,6 +47,20 @@ def test_lines_come_out_as_they_went_in(lines: list[bytes], data: st.DataObject)
         child.pipe_data_received(1, stream[:cut])
         stream = stream[cut:]
     assert heard.lines == lines
+
+
+def test_a_long_line_is_kept_once_while_it_is_read() -> None:
+    size = 4 * 2**20
+    kept: list[int] = []
+    child = Child(lambda line: kept.append(tracemalloc.get_traced_memory()[0]), print, print, 2 * size)
+    tracemalloc.start()
+    try:
+        for _ in range(4):
+            child.pipe_data_received(1, b"x" * (size // 4))
+        child.pipe_data_received(1, b"\n")
+    finally:
+        tracemalloc.stop()
+    assert size <= kept[0] < 1.5 * size
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 1000])

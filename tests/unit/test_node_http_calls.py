@@ -115,6 +115,7 @@ async def test_an_answer_as_a_stream_tells_progress_first() -> None:
         (answering(b"data: " + b"x" * 100_000, **EVENTS), PayloadTooLarge, None),
         (answering(status=401), Disconnected, False),
         (answering(status=404), Disconnected, False),
+        (answering(status=413), PayloadTooLarge, None),
         (answering(status=418), ServerUnavailable, None),
         (answering(status=502), Disconnected, None),
         (answering(status=307, headers={"Location": "http://other.example/"}), ServerUnavailable, None),
@@ -133,6 +134,24 @@ async def test_what_is_no_result_is_an_error(route: Any, kind: type[Exception], 
             with pytest.raises(kind) as caught:
                 await call(calls)
     assert getattr(caught.value, "ran", None) is ran
+
+
+async def test_a_connection_is_kept_also_behind_a_stream() -> None:
+    ports: set[Any] = set()
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        ports.add(request.transport.get_extra_info("peername"))
+        answer: web.StreamResponse = await answering(f"data: {rpc(id=1, result=RESULT)}\n\n", **EVENTS)(
+            request
+        )
+        return answer
+
+    with HttpPeer({"POST /": stream}) as peer:
+        async with calling(peer.url) as calls:
+            for _ in range(3):
+                await call(calls)
+    assert len(ports) == 1
 
 
 async def test_a_server_that_moved_within_itself_is_followed_and_remembered() -> None:

@@ -31,6 +31,9 @@ EXPLORATION_RATE = 0.05
 COLD = 20.0
 """Executions below which a tool is cold."""
 
+BLIND = 0.1
+"""The share of chances to explore at which any tool that fits is tried: no word of others keeps one out."""
+
 CLOSE = 0.9
 """The share of the best relevance that a tool must have to be tried instead."""
 
@@ -127,8 +130,13 @@ class Explorer:
         close = [entry for entry in close if entry.candidate.relevance >= CLOSE * best]
         if self._earned < 1.0 or len(close) < 2:
             return list(ranked)
-        chosen = max(close, key=lambda entry: self._sampled(entry.candidate, objective))
-        if chosen is ranked[0] or chosen.candidate.prediction.executions >= COLD:
+        if self._random.random() < BLIND:
+            chosen = self._random.choice(close)
+        else:
+            chosen = max(close, key=lambda entry: self._sampled(entry.candidate, objective))
+            if chosen.candidate.prediction.executions >= COLD:
+                return list(ranked)
+        if chosen is ranked[0]:
             return list(ranked)
         self._earned -= 1.0
         first = Ranked(chosen.candidate, chosen.worth, chosen.on_front, explored=True)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from heapq import nlargest
-from statistics import median_low
+from statistics import fmean, median_low
 from typing import NamedTuple
 
 from mcp_federation.contract.messages import Tally
@@ -20,8 +20,9 @@ BENEFIT = 0.0, 0.0
 MIN_OTHERS = 2.0
 """Executions that a witness must have seen before a report is compared with it."""
 
-DISTANCE = math.log(3)
-"""How far apart in ln(latency) callers in different places may find the same tool, and its provider."""
+DISTANCE = 3.0
+NETWORK_MS = 200.0
+"""How many times slower, and by how many ms more, the same tool may be for one that is further away."""
 
 SPREAD = 0.5
 """The variance of ln(latency) between calls of one tool."""
@@ -47,20 +48,24 @@ class ReporterTrust:
     A report of success and latency is compared with what each other caller, and we ourselves, saw of the
     tool; the provider's own word is no witness, but is compared with them. What counts is the median of the
     squared standard errors between them: who agrees with most is right. Trust is (1 + n) / (3 + n) after
-    comparisons on n tools, and that divided by 1 + the median excess over them: to be wrong about a tool that
-    just changed is no lie. Of two alone that contradict each other either may be wrong, and both lose; what
+    comparisons on n tools, and that divided by 1 + the median excess over the tools of others, as to be wrong
+    about one that just changed is no lie, or 1 + the mean excess over its own, whose executions it sees
+    all, what is more. Of two alone that contradict each other either may be wrong, and both lose; what
     we saw ourselves decides.
     """
 
     def __init__(self) -> None:
-        self._excess: dict[str, dict[str, float]] = {}
+        self._of_others: dict[str, dict[str, float]] = {}
+        self._of_itself: dict[str, dict[str, float]] = {}
 
     def of(self, reporter: str) -> float:
         """The trust in a reporter."""
-        excess = self._excess.get(reporter, {})
-        n = len(excess)
+        others = self._of_others.get(reporter, {})
+        itself = self._of_itself.get(reporter, {})
+        n = len(others) + len(itself)
         earned = (1 + n) / (DOUBTS + 1 + n)
-        return earned / (1 + median_low((*BENEFIT, *excess.values())))
+        wrong = median_low((*BENEFIT, *others.values()))
+        return earned / (1 + max(wrong, fmean(itself.values()) if itself else 0.0))
 
     def compare(self, tool: str, provider: str, reports: Mapping[str, Tally], own: Tally) -> None:
         """Compare the reports on a tool with each other."""
@@ -74,13 +79,15 @@ class ReporterTrust:
             errors = [_squared_errors(view, other) for name, other in known.items() if name != reporter]
             if errors and tally.count > 0:
                 excess = max(0.0, median_low(errors) - TOLERANCE)
-                self._excess.setdefault(reporter, {})[tool] = excess
+                about = self._of_itself if reporter == provider else self._of_others
+                about.setdefault(reporter, {})[tool] = excess
 
 
 def _squared_errors(one: View, other: View) -> float:
     """How many standard errors apart the two are, squared: in success or in latency, what is more."""
     success = (one.success - other.success) ** 2 / (one.success_variance + other.success_variance)
-    apart = max(0.0, abs(one.log_latency - other.log_latency) - DISTANCE)
+    slow, fast = max(one.log_latency, other.log_latency), min(one.log_latency, other.log_latency)
+    apart = max(0.0, slow - math.log(DISTANCE * math.exp(fast) + NETWORK_MS))
     return max(success, apart**2 / (one.log_variance + other.log_variance))
 
 

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from rich.json import JSON
@@ -11,7 +12,9 @@ from mcp_federation.cli.arguments import coerce_arguments
 from mcp_federation.cli.client import run_client
 from mcp_federation.client import FederationClient
 from mcp_federation.contract.mcp import CallResult
+from mcp_federation.contract.messages import Progress
 from mcp_federation.mesh.terminal import make_console, safe_text
+from mcp_federation.retries import OnProgress
 
 
 def run_call(name: str, arguments: Mapping[str, Any], timeout: float, as_json: bool, **overrides: Any) -> int:
@@ -19,13 +22,32 @@ def run_call(name: str, arguments: Mapping[str, Any], timeout: float, as_json: b
 
     async def work(client: FederationClient) -> None:
         schema = json.loads(bytes(client.candidates(name)[0].tool.input_schema))
-        result = await client.execute(name, coerce_arguments(arguments, schema), timeout=timeout)
+        with showing_progress() as on_progress:
+            result = await client.execute(
+                name, coerce_arguments(arguments, schema), timeout=timeout, on_progress=on_progress
+            )
         if as_json:
             print(json.dumps(result.value, indent=2, ensure_ascii=False))  # noqa: T201 - the command's output
         else:
             show_result(result)
 
     return run_client(work, **overrides)
+
+
+@contextmanager
+def showing_progress() -> Iterator[OnProgress | None]:
+    """What shows the steps that a tool tells of; without a terminal nobody is asked for them."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with make_console(sys.stderr).status("waiting for the tool") as status:
+        yield lambda progress: status.update(describe(progress))
+
+
+def describe(progress: Progress) -> str:
+    """A step in one line."""
+    total = "" if progress.total is None else f"/{progress.total:g}"
+    return " ".join(f"{progress.progress:g}{total} {safe_text(progress.message or '')}".split())
 
 
 def show_result(result: CallResult) -> None:

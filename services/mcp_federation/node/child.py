@@ -106,23 +106,32 @@ class Child(asyncio.SubprocessProtocol):
         if self._ended:
             return
         self._buffer += data
+        for head, line in self._cut():
+            if self._ended:
+                return
+            if head is None:
+                self._on_line(line)
+            else:
+                self._on_too_long(head, line)
+
+    def _cut(self) -> list[tuple[bytes | None, bytes]]:
+        """Take the whole lines out of the buffer: while a long one is read it is not kept there as well.
+
+        One that was too long is its first bytes, which no other has, and its last.
+        """
+        lines = []
         start = 0
         while (end := self._buffer.find(b"\n", max(start, self._searched))) >= 0:
-            self._line(start, end)
-            start = end + 1
-            self._searched = start
+            head, self._dropped_head = self._dropped_head, None
+            begin = start if head is None else max(start, end - KEPT_OF_TOO_LONG)
+            lines.append((head, bytes(memoryview(self._buffer)[begin:end])))
+            start = self._searched = end + 1
         if start:
             del self._buffer[:start]
         self._searched = len(self._buffer)
         if self._searched > self._max_line:
             self._drop()
-
-    def _line(self, start: int, end: int) -> None:
-        if self._dropped_head is not None:
-            head, self._dropped_head = self._dropped_head, None
-            self._on_too_long(head, bytes(self._buffer[max(start, end - KEPT_OF_TOO_LONG) : end]))
-        else:
-            self._on_line(bytes(memoryview(self._buffer)[start:end]))
+        return lines
 
     def _drop(self) -> None:
         if self._dropped_head is None:

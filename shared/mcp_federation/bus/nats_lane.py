@@ -40,7 +40,7 @@ class LaneClient(Client):
     def __init__(self) -> None:
         super().__init__()
         self.takers: dict[int, Take] = {}
-        self._write_is_due = False
+        self._gathering = False
 
     async def _process_connect_init(self) -> None:
         await super()._process_connect_init()
@@ -60,7 +60,7 @@ class LaneClient(Client):
         return int(transport._io_writer.transport.get_write_buffer_size())
 
     def send(self, subject: str, reply: str, headers: bytes, payload: bytes) -> None:
-        """Send a message with all others of this turn of the loop; order is kept.
+        """Send a message, in order, with the others of this turn of the loop.
 
         Raises:
             InvalidRequest: a subject is none.
@@ -80,13 +80,14 @@ class LaneClient(Client):
             raise BusUnavailable("the connection to NATS is down")
         self._pending.extend(pieces)
         self._pending_data_size += size
-        if not self._write_is_due:
-            self._write_is_due = True
-            asyncio.get_running_loop().call_soon(self.write_pending)
+        if not self._gathering:
+            # The first of a turn goes at once, as it may be the only one; those after it go together.
+            self._gathering = True
+            asyncio.get_running_loop().call_soon(self._end_turn)
+            self.write_pending()
 
     def write_pending(self) -> None:
         """Hand everything that was sent to the socket. While there is none, it stays for the next."""
-        self._write_is_due = False
         if self._pending and self._status == Client.CONNECTED and self._transport is not None:
             try:
                 self._transport.write(b"".join(self._pending))
@@ -94,6 +95,10 @@ class LaneClient(Client):
                 return  # uvloop says that the socket is closed, before nats-py knows: all waits for the next
             self._pending = []
             self._pending_data_size = 0
+
+    def _end_turn(self) -> None:
+        self._gathering = False
+        self.write_pending()
 
     async def drain_socket(self) -> None:
         """Wait until the socket has taken most of what was sent."""

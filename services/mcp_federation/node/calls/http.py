@@ -36,6 +36,9 @@ KEEP_ALIVE = 4.0
 ENVELOPE = 64 * 1024
 """Bytes that an answer may have beside the result."""
 
+END_TIMEOUT = 0.05
+"""Seconds that the end of a stream may lag behind the answer in it."""
+
 _REDIRECTS = (HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT)
 
 
@@ -135,12 +138,15 @@ class HttpCalls:
         return self._answer(name, message)
 
     async def _message(self, response: aiohttp.ClientResponse) -> Incoming | None:
-        body = bytearray()
+        chunks: list[bytes] = []
+        size = 0
         async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > self._limit:
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > self._limit:
                 raise self._results.too_large()
-        return decode(bytes(body)) if response.content_type == "application/json" else None
+        body = b"".join(chunks)
+        return decode(body) if response.content_type == "application/json" else None
 
     def _unreadable(self, response: aiohttp.ClientResponse) -> Exception:
         if response.status >= HTTPStatus.BAD_REQUEST:
@@ -150,7 +156,7 @@ class HttpCalls:
 
     def _answer(self, name: str, message: Incoming) -> Outcome:
         if message.error is None:
-            return self._results.read(name, bytes(message.result or b""))
+            return self._results.read(name, message.result or b"")
         if message.error.code == HEADER_MISMATCH:
             # The tool's schema changed, and with it which arguments go into headers.
             raise Disconnected(f"the MCP server {self._server!r} changed the tool {name!r}", ran=False)
@@ -170,12 +176,20 @@ class HttpCalls:
                 if message is None:
                     raise BrokenContract("an event that is no JSON-RPC message")
                 if message.result is not UNSET or message.error is not None:
+                    await _read_to_the_end(response)
                     return self._answer(name, message)
                 if message.method == "notifications/progress" and on_progress is not None:
                     given = progress_of(message.params)
                     if given is not None:
                         tell(on_progress, given[1])
         raise Disconnected(f"the MCP server {self._server!r} ended its answer too early")
+
+
+async def _read_to_the_end(response: aiohttp.ClientResponse) -> None:
+    """So that the connection can be kept, where the stream ends with the answer as it should."""
+    with suppress(TimeoutError, aiohttp.ClientError):
+        async with asyncio.timeout(END_TIMEOUT):
+            await response.content.readany()
 
 
 def _proxy_of(url: URL) -> str | None:

@@ -2,7 +2,7 @@
 
 from http import HTTPStatus
 
-from mcp_federation.errors import Overloaded, ServerUnavailable
+from mcp_federation.errors import Overloaded, PayloadTooLarge, ServerUnavailable
 from mcp_federation.node.calls.calling import Disconnected
 
 RETRY_AFTER_MS = 1000
@@ -23,6 +23,8 @@ def refused(status: int, server: str, *, session: bool = False, retry_after: str
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         wait = int(retry_after) * 1000 if retry_after.isdecimal() and len(retry_after) < 6 else RETRY_AFTER_MS
         return Overloaded(f"{name} has as many calls as it takes", {"retry_after_ms": wait})
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return PayloadTooLarge(f"{name} takes no arguments as large as these")
     message = f"{name} answers with HTTP status {status}"
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return Disconnected(message)

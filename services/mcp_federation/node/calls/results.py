@@ -67,7 +67,7 @@ class Results:
         self._declared = declared
         self.max_payload = max_payload
 
-    def read(self, tool: str, result: bytes) -> Outcome:
+    def read(self, tool: str, result: bytes | Raw) -> Outcome:
         """The outcome that a result stands for.
 
         Raises:
@@ -75,7 +75,7 @@ class Results:
             PayloadTooLarge: it is over the bound.
             BrokenContract: it is no result, or not one that the tool declares.
         """
-        if len(result) > self.max_payload:
+        if len(memoryview(result)) > self.max_payload:
             raise self.too_large()
         try:
             shape = _decode_result(result)
@@ -85,11 +85,14 @@ class Results:
             raise BrokenContract(f"not a CallToolResult: {error}") from error
         if not shape.is_error and self._declared.has_output_schema(tool):
             self._check(tool, shape.structured_content)
-        return Outcome(result, shape.is_error)
+        is_error = shape.is_error
+        del shape  # before the result is copied: it may be large
+        return Outcome(bytes(result), is_error)
 
     def too_large(self) -> PayloadTooLarge:
         """The error of a result that is over the bound."""
-        return PayloadTooLarge(f"the result of the tool is over {self.max_payload} bytes")
+        limit = self.max_payload
+        return PayloadTooLarge(f"the result of the tool is over {limit} bytes", {"limit": limit})
 
     def _check(self, tool: str, structured: MaybeRaw) -> None:
         if structured is UNSET:
@@ -102,7 +105,7 @@ class Results:
             raise BrokenContract("the structured content does not fit the tool's output schema")
 
 
-def _asks_for_input(result: bytes) -> bool:
+def _asks_for_input(result: bytes | Raw) -> bool:
     try:
         return _decode_kind(result).result_type == "input_required"
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import anyio
 import mcp_types
 from mcp.shared.message import SessionMessage
-from msgspec import UNSET
+from msgspec import UNSET, Raw
 
 from mcp_federation.errors import ServerUnavailable
 from mcp_federation.node.calls.calling import Disconnected, OnProgress, Outcome, tell, too_late
@@ -117,26 +117,24 @@ class StdioCalls:
         self, name: str, arguments: dict[str, Any], timeout: float, on_progress: OnProgress | None
     ) -> Outcome:
         """See `Calls`."""
-        number = next(self._numbers)
-        request = self._requests.call(number, name, arguments, on_progress is not None) + b"\n"
         try:
             async with asyncio.timeout(timeout):
                 if not self._child.is_writable:
                     await self._child.writable()
-                return await self._answer(number, request, name, on_progress)
+                return await self._answer(name, arguments, on_progress)
         except TimeoutError:
             raise too_late(timeout) from None
 
-    async def _answer(
-        self, number: int, request: bytes, name: str, on_progress: OnProgress | None
-    ) -> Outcome:
+    async def _answer(self, name: str, arguments: dict[str, Any], on_progress: OnProgress | None) -> Outcome:
         if self._ended:
             raise Disconnected(
                 f"the MCP server {self._server!r} went away before the call", fault="it ended", ran=False
             )
+        number = next(self._numbers)
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._pending[number] = _Pending(name, answer, on_progress)
-        self._child.write(request)
+        # No variable holds the request, or it would be kept, however large, until the answer is there.
+        self._child.write(self._requests.call(number, name, arguments, on_progress is not None) + b"\n")
         try:
             return await answer
         except asyncio.CancelledError:
@@ -174,10 +172,10 @@ class StdioCalls:
         elif message.result is UNSET:
             _fail(pending, BrokenContract("an answer with neither result nor error"))
         else:
-            self._finish(pending, bytes(message.result))
+            self._finish(pending, message.result)
         return True
 
-    def _finish(self, pending: _Pending, result: bytes) -> None:
+    def _finish(self, pending: _Pending, result: Raw) -> None:
         try:
             pending.answer.set_result(self._results.read(pending.tool, result))
         except Exception as error:  # noqa: BLE001 - the error belongs to the call, not to the reader of the pipe
