@@ -208,7 +208,8 @@ async def test_a_refresh_brings_what_is_new_and_drops_what_went(peers: ExitStack
     peer.routes["GET /discover"] = [{**CLOCK, "description": "Tell the date."}]
     await made.refresh()
     assert spec_of(made, clock.name).description == "Tell the date."
-    assert (await made.execute_rag_mcp_pipeline("boil water")).retrieved_mcps == []
+    found = (await made.execute_rag_mcp_pipeline("boil water")).retrieved_mcps
+    assert not any(result.matched_terms for result in found)
 
 
 async def test_the_tools_of_a_partner_that_went_down_are_listed_as_unavailable_until_it_is_back(
@@ -334,7 +335,7 @@ async def test_a_live_source_is_followed_until_the_engine_is_closed() -> None:
         mesh.measured = {"oven@acme": Performance(10, 0.9, 3.0), "wikipedia_mcp": Performance(10, 0.0, 3.0)}
         mesh.specs.append(tool_spec("kettle", "acme", description="Boil water."))
         mesh.on_change()
-        [found] = (await made.execute_rag_mcp_pipeline("boil water")).retrieved_mcps
+        found = (await made.execute_rag_mcp_pipeline("boil water")).retrieved_mcps[0]
         assert found.mcp_spec.name == "kettle@acme"
         assert spec_of(made, "oven@acme").reliability_score == 0.9
         assert spec_of(made, "wikipedia_mcp").reliability_score == 0.96

@@ -26,6 +26,11 @@ def names(result: Any) -> list[str]:
     return [found.mcp_spec.name for found in result.retrieved_mcps]
 
 
+def matched(result: Any) -> list[str]:
+    """The tools that have a word of the request, not its meaning alone."""
+    return [found.mcp_spec.name for found in result.retrieved_mcps if found.matched_terms]
+
+
 class Preferring:
     """Scores one tool 1 and all others 0."""
 
@@ -128,19 +133,19 @@ async def test_a_tool_that_is_added_changed_or_removed_is_found_as_it_is() -> No
     made = engine()
     await made.initialize()
     made.pareto_registry.add_mcp(tool_spec("oven", "acme", description="Bake bread."))
-    assert names(await made.execute_rag_mcp_pipeline("bake bread")) == ["oven@acme"]
-    made.pareto_registry.add_mcp(tool_spec("oven", "acme", description="Roast chestnuts."))
-    assert names(await made.execute_rag_mcp_pipeline("bake bread")) == []
-    assert names(await made.execute_rag_mcp_pipeline("chestnuts")) == ["oven@acme"]
+    assert names(await made.execute_rag_mcp_pipeline("bake bread"))[0] == "oven@acme"
+    made.pareto_registry.add_mcp(tool_spec("oven", "acme", description="Measure the tide."))
+    assert matched(await made.execute_rag_mcp_pipeline("bake bread")) == []
+    assert matched(await made.execute_rag_mcp_pipeline("tide")) == ["oven@acme"]
     made.pareto_registry.remove_mcp("oven@acme")
-    assert names(await made.execute_rag_mcp_pipeline("chestnuts")) == []
+    assert "oven@acme" not in names(await made.execute_rag_mcp_pipeline("tide"))
 
 
 async def test_many_tools_are_indexed_whole_before_the_first_answer() -> None:
     made = engine()
     for index in range(250):
         made.pareto_registry.add_mcp(tool_spec(f"gadget{index}", "acme", description="A gizmo."))
-    assert len(names(await made.execute_rag_mcp_pipeline("gizmo", {"top_k": 300}))) == 250
+    assert len(matched(await made.execute_rag_mcp_pipeline("gizmo", {"top_k": 300}))) == 250
 
 
 async def test_another_registry_can_take_the_place_of_the_first() -> None:
@@ -171,7 +176,7 @@ async def test_of_equal_matches_the_one_that_can_run_comes_first_and_then_the_be
         )
     made.pareto_registry.record_performance("oven@initech", Performance(500, 1.0, 20.0))
     made.pareto_registry.record_performance("oven@acme", Performance(5000, 1.0, 1.0))
-    assert names(await made.execute_rag_mcp_pipeline("bake bread")) == [
+    assert matched(await made.execute_rag_mcp_pipeline("bake bread")) == [
         "oven@initech",
         "oven@globex",
         "oven@acme",
@@ -201,15 +206,15 @@ async def test_a_candidate_under_the_threshold_is_kept_but_ranks_lower() -> None
 
 
 async def test_a_model_reorders_what_matches_and_can_be_left_out_of_one_request() -> None:
-    made = RAGMCPEngine(scorer=Preferring("b@acme"), similarity_threshold=0.0)
+    made = RAGMCPEngine(scorer=Preferring("oven@b"), similarity_threshold=0.0)
     made.pareto_registry = ParetoMCPRegistry(
-        [tool_spec(name, "acme", description="Bake bread in the oven.") for name in "abc"]
+        [tool_spec("oven", node, description="Bake bread in the oven.") for node in "abc"]
     )
     result = await made.execute_rag_mcp_pipeline("bake bread")
-    assert names(result)[0] == "b@acme"
+    assert names(result)[0] == "oven@b"
     assert result.pipeline_metadata["validated_by"] == "llm"
     alone = await made.execute_rag_mcp_pipeline("bake bread", {"enable_agent_analysis": False})
-    assert names(alone) == ["a@acme", "b@acme", "c@acme"]
+    assert names(alone) == ["oven@a", "oven@b", "oven@c"]
     assert alone.pipeline_metadata["validated_by"] == "heuristic"
 
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcp_federation.engine.documents import ToolDocument
 from mcp_federation.engine.retrieval import BM25Retriever, Retriever
 from mcp_federation.engine.text import MAX_TEXT, name_words, normalise, terms
 
@@ -15,7 +16,7 @@ corpora = st.lists(st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join), 
 def filled(texts: dict[str, str]) -> BM25Retriever:
     retriever = BM25Retriever()
     for key, text in texts.items():
-        retriever.add(key, text)
+        retriever.add(key, ToolDocument("", text))
     return retriever
 
 
@@ -113,7 +114,7 @@ def test_an_index_after_any_changes_answers_like_one_built_anew(
     for index, text in changes:
         key = str(index)
         if text:
-            retriever.add(key, text)
+            retriever.add(key, ToolDocument("", text))
             texts[key] = text
         else:
             retriever.remove(key)

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from mcp_federation.engine.documents import tool_spec, tool_text
-from mcp_federation.engine.llm import ChatScorer
+from mcp_federation.engine.llm import KEY_VARIABLE, URL_VARIABLE, ChatScorer, configured_scorer
 from mcp_federation.engine.text import terms
 from mcp_federation.engine.types import MCPToolSpec
 from mcp_federation.engine.validation import LLM_PAUSE, MAX_JUDGED, Candidate, Validator, heuristic
@@ -24,7 +25,8 @@ def candidate(
     name: str = "packer", description: str = "Pack files into an archive.", **fields: Any
 ) -> Candidate:
     spec = tool_spec(name, "acme", description=description, **fields)
-    return Candidate(spec, frozenset(terms(tool_text(spec))))
+    matched = QUERY_TERMS.intersection(terms(tool_text(spec)))
+    return Candidate(spec, len(matched) / len(QUERY_TERMS), matched)
 
 
 def completion(content: str) -> dict[str, Any]:
@@ -61,8 +63,13 @@ def test_a_tool_whose_required_parameters_the_request_names_validates_better() -
     assert with_required("city") == 0.5
 
 
-def test_a_perfect_match_validates_fully_and_a_request_without_words_still_validates() -> None:
-    assert heuristic(frozenset(terms("pack files")), candidate()).score == pytest.approx(1.0)
+def test_a_more_similar_tool_validates_better_and_a_perfect_one_fully() -> None:
+    alike = Candidate(candidate().spec, 1.0, QUERY_TERMS)
+    assert heuristic(QUERY_TERMS, alike).score == pytest.approx(1.0)
+    assert heuristic(QUERY_TERMS, replace(alike, similarity=0.5)).score < 1
+
+
+def test_a_request_without_words_still_validates() -> None:
     assert heuristic(frozenset(), candidate()).factors["overlap"] == 0.0
 
 
@@ -132,8 +139,8 @@ async def test_a_model_that_comes_back_is_asked_again_after_a_while_and_its_next
     with HttpPeer({}) as peer, capture_logs() as logs:
         validator = Validator(scorer(peer), clock)
 
-        async def validated_by() -> str:
-            return (await validator.validate(QUERY, QUERY_TERMS, [candidate()], ask_model=True))[1]
+        async def validated_by(query: str = QUERY) -> str:
+            return (await validator.validate(query, QUERY_TERMS, [candidate()], ask_model=True))[1]
 
         assert await validated_by() == "heuristic"
         peer.routes[ROUTE] = completion('{"scores": [1]}')
@@ -142,7 +149,7 @@ async def test_a_model_that_comes_back_is_asked_again_after_a_while_and_its_next
         assert await validated_by() == "llm"
         assert validator.model_answers
         del peer.routes[ROUTE]
-        assert await validated_by() == "heuristic"
+        assert await validated_by("another request") == "heuristic"
     assert len(logs) == 2
 
 
@@ -184,3 +191,55 @@ async def test_a_model_is_asked_about_a_bounded_number_of_candidates() -> None:
     assert "llm" in validations[MAX_JUDGED - 1].factors
     assert "llm" not in validations[MAX_JUDGED].factors
     assert len(validations) == len(candidates)
+
+
+async def test_a_model_is_asked_about_a_tool_and_a_request_once_until_the_tool_changes() -> None:
+    with HttpPeer({ROUTE: completion('{"scores": [0.5]}')}) as peer:
+        validator = Validator(scorer(peer))
+
+        async def asked(*candidates: Candidate) -> list[float]:
+            validations, _ = await validator.validate(QUERY, QUERY_TERMS, candidates, ask_model=True)
+            return [validation.factors["llm"] for validation in validations]
+
+        assert await asked(candidate()) == await asked(candidate()) == [0.5]
+        assert len(peer.seen) == 1
+        assert await asked(candidate(), candidate("other")) == [0.5, 0.5]
+        assert len(json.loads(json.loads(peer.seen[1].body)["messages"][1]["content"])["tools"]) == 1
+        await asked(candidate(description="Changed."))
+        assert len(peer.seen) == 3
+
+
+async def test_an_endpoint_is_asked_by_a_schema_and_one_that_refuses_schemas_for_plain_json() -> None:
+    formats: list[str] = []
+
+    async def old_fashioned(request: web.Request) -> web.StreamResponse:
+        formats.append((await request.json())["response_format"]["type"])
+        if formats[-1] == "json_schema":
+            return web.json_response({"error": "unknown response_format"}, status=400)
+        return web.json_response(completion('{"scores": [1]}'))
+
+    with HttpPeer({ROUTE: old_fashioned}) as peer:
+        chat = scorer(peer)
+        for _ in range(2):
+            assert await chat.scores(QUERY, [candidate().spec]) == [1.0]
+    assert formats == ["json_schema", "json_object", "json_object"]
+
+
+def test_a_base_url_needs_no_key_and_without_either_there_is_no_scorer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in (KEY_VARIABLE, URL_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    assert configured_scorer(None, None, None) is None
+    assert configured_scorer(None, "http://127.0.0.1:1/v1", None) is not None
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
+    assert configured_scorer(None, None, None) is not None
+
+
+async def test_a_base_url_of_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    with HttpPeer({ROUTE: completion('{"scores": [1]}')}) as peer:
+        monkeypatch.setenv(URL_VARIABLE, f"{peer.url}/v1")
+        configured = configured_scorer(None, None, "own/model")
+        assert configured is not None
+        assert await configured.scores(QUERY, [candidate().spec]) == [1.0]
+        assert json.loads(peer.seen[0].body)["model"] == "own/model"

@@ -1,6 +1,7 @@
 """What of a tool is indexed, and how a tool becomes a spec. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mcp_federation.engine.categories import classify
@@ -49,18 +50,43 @@ def required_parameters(schema: object) -> list[str]:
     return [name for name in required[:MAX_PARAMETERS] if isinstance(name, str)]
 
 
-def tool_text(spec: MCPToolSpec) -> str:
-    """The document of a tool: name and server as words, title, description, capabilities, parameters."""
+@dataclass(frozen=True, slots=True)
+class ToolDocument:
+    """What of a tool is searched, names split into words; `parameters` are names with descriptions."""
+
+    name: str
+    description: str
+    parameters: str = ""
+    server: str = ""
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return "\n".join(filter(str.strip, (self.name, self.server, self.description, self.parameters)))
+
+
+def tool_document(spec: MCPToolSpec) -> ToolDocument:
+    """The document of a tool; its title and capabilities stand in the description."""
     metadata = spec.metadata
-    lines = [
-        name_words(base_name(str(metadata.get("local_name", spec.name)))),
-        name_words(str(metadata.get("server") or "")),
+    described = [
         str(metadata.get("title") or ""),
         spec.description,
         " ".join(name_words(capability) for capability in spec.capabilities),
     ]
-    lines += [f"{name_words(name)} {text}" for name, text in parameters(metadata.get("input_schema"))]
-    return "\n".join(line for line in lines if line.strip())
+    server = [name_words(str(metadata.get("server") or "")), str(metadata.get("server_description") or "")]
+    return ToolDocument(
+        name=name_words(base_name(str(metadata.get("local_name", spec.name)))),
+        description="\n".join(filter(str.strip, described)),
+        parameters="\n".join(
+            f"{name_words(name)} {text}" for name, text in parameters(metadata.get("input_schema"))
+        ),
+        server="\n".join(filter(str.strip, server)),
+    )
+
+
+def tool_text(spec: MCPToolSpec) -> str:
+    """The whole document of a tool as one text."""
+    return tool_document(spec).text
 
 
 def operations(schema: object) -> list[str]:

@@ -66,6 +66,9 @@ class FederatedRAGMCPEngine(RAGMCPEngine):
         execute_timeout: float = partner.EXECUTE_TIMEOUT,
         retriever: Retriever | None = None,
         scorer: Scorer | None = None,
+        llm_url: str | None = None,
+        llm_model: str | None = None,
+        encoder: str | None = None,
     ) -> None:
         super().__init__(
             openrouter_api_key,
@@ -77,6 +80,9 @@ class FederatedRAGMCPEngine(RAGMCPEngine):
             mcp_brainstorming_endpoint,
             retriever=retriever,
             scorer=scorer,
+            llm_url=llm_url,
+            llm_model=llm_model,
+            encoder=encoder,
         )
         self._discover_timeout = discover_timeout
         self._execute_timeout = execute_timeout

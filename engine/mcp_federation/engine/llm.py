@@ -1,6 +1,7 @@
 """A language model behind an OpenAI-compatible chat endpoint, and scores by it."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -13,6 +14,10 @@ from mcp_federation.errors import ServerUnavailable
 OPENROUTER_URL = "https://openrouter.ai/api/v1"
 DEFAULT_MODEL = "openrouter/auto"
 DEFAULT_TIMEOUT = 10.0
+
+URL_VARIABLE = "MCP_FEDERATION_LLM_URL"
+MODEL_VARIABLE = "MCP_FEDERATION_LLM_MODEL"
+KEY_VARIABLE = "OPENROUTER_API_KEY"
 
 _MAX_ANSWER = 1024 * 1024
 _MAX_DESCRIPTION = 600
@@ -45,7 +50,10 @@ class _Scores(Struct):
 
 
 class ChatEndpoint:
-    """A chat model behind an OpenAI-compatible endpoint, asked for JSON about JSON. `timeout` in seconds."""
+    """A chat model behind an OpenAI-compatible endpoint, asked for JSON about JSON. `timeout` in seconds.
+
+    An endpoint that refuses to be asked by a JSON schema (400 or 422) is asked for plain JSON from then on.
+    """
 
     def __init__(
         self,
@@ -59,22 +67,22 @@ class ChatEndpoint:
         self._url = f"{base_url.rstrip('/')}/chat/completions"
         self._model = model
         self._timeout = timeout
+        self._takes_schemas = True
 
-    async def ask(self, instructions: str, data: Any, kind: type[T]) -> T:
-        """The JSON object that the model answers, of that type.
+    async def ask(
+        self, instructions: str, data: Any, kind: type[T], schema: Mapping[str, Any] | None = None
+    ) -> T:
+        """The JSON object that the model answers, of that type, and by the schema where one is given.
 
         Raises:
             FederationError: the endpoint is down, slow, refuses, or answers no such object.
         """
-        status, body = await exchange(
-            "POST",
-            self._url,
-            headers=bearer(self._api_key),
-            timeout=self._timeout,
-            max_bytes=_MAX_ANSWER,
-            body=self._request(instructions, data),
-            peer="the chat endpoint",
-        )
+        if not self._takes_schemas:
+            schema = None
+        status, body = await self._post(instructions, data, schema)
+        if schema and status in (400, 422):
+            self._takes_schemas = False
+            status, body = await self._post(instructions, data, None)
         if status != 200:
             raise ServerUnavailable(f"the chat endpoint answered {status}")
         try:
@@ -87,16 +95,28 @@ class ChatEndpoint:
                 "the chat endpoint answered something else than it was asked for"
             ) from error
 
-    def _request(self, instructions: str, data: Any) -> dict[str, Any]:
-        return {
-            "model": self._model,
-            "temperature": 0,
-            "response_format": {"type": "json_object"},
-            "messages": [
-                {"role": "system", "content": instructions},
-                {"role": "user", "content": msgspec.json.encode(data).decode()},
-            ],
-        }
+    async def _post(
+        self, instructions: str, data: Any, schema: Mapping[str, Any] | None
+    ) -> tuple[int, bytes]:
+        plain = {"type": "json_object"}
+        strict = {"name": "answer", "strict": True, "schema": schema}
+        return await exchange(
+            "POST",
+            self._url,
+            headers=bearer(self._api_key),
+            timeout=self._timeout,
+            max_bytes=_MAX_ANSWER,
+            body={
+                "model": self._model,
+                "temperature": 0,
+                "response_format": {"type": "json_schema", "json_schema": strict} if schema else plain,
+                "messages": [
+                    {"role": "system", "content": instructions},
+                    {"role": "user", "content": msgspec.json.encode(data).decode()},
+                ],
+            },
+            peer="the chat endpoint",
+        )
 
 
 class ChatScorer:
@@ -104,7 +124,7 @@ class ChatScorer:
 
     def __init__(
         self,
-        api_key: str,
+        api_key: str | None,
         *,
         base_url: str = OPENROUTER_URL,
         model: str = DEFAULT_MODEL,
@@ -120,7 +140,33 @@ class ChatScorer:
         """
         tools = [{"name": spec.name, "description": spec.description[:_MAX_DESCRIPTION]} for spec in specs]
         asked = {"request": query[:_MAX_QUERY], "tools": tools}
-        scores = (await self._endpoint.ask(_INSTRUCTIONS, asked, _Scores)).scores
+        scores = (await self._endpoint.ask(_INSTRUCTIONS, asked, _Scores, _schema(len(specs)))).scores
         if len(scores) != len(specs):
             raise ServerUnavailable(f"the chat endpoint scored {len(scores)} tools of {len(specs)}")
         return [min(1.0, max(0.0, score)) for score in scores]
+
+
+def configured_scorer(api_key: str | None, base_url: str | None, model: str | None) -> ChatScorer | None:
+    """The scorer of what is given, else of the environment (read here); None where no endpoint is known.
+
+    A base URL (MCP_FEDERATION_LLM_URL) needs no key; a key alone (OPENROUTER_API_KEY) means OpenRouter.
+    """
+    key = api_key or os.environ.get(KEY_VARIABLE) or None
+    url = base_url or os.environ.get(URL_VARIABLE) or None
+    if not key and not url:
+        return None
+    return ChatScorer(
+        key,
+        base_url=url or OPENROUTER_URL,
+        model=model or os.environ.get(MODEL_VARIABLE) or DEFAULT_MODEL,
+    )
+
+
+def _schema(count: int) -> dict[str, Any]:
+    scores = {"type": "array", "items": {"type": "number"}, "minItems": count, "maxItems": count}
+    return {
+        "type": "object",
+        "properties": {"scores": scores},
+        "required": ["scores"],
+        "additionalProperties": False,
+    }

@@ -1,22 +1,25 @@
 """The RAG-MCP engine: encode a request, search and validate tools, select."""
 
 import asyncio
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from mcp_federation.engine.analytics import Durations, Stopwatch
 from mcp_federation.engine.brainstorming import BrainstormingSession
-from mcp_federation.engine.documents import tool_text
-from mcp_federation.engine.llm import ChatScorer
+from mcp_federation.engine.documents import tool_document
+from mcp_federation.engine.llm import configured_scorer
 from mcp_federation.engine.recommendation import Explorer, Objective
 from mcp_federation.engine.recommending import recommendations
 from mcp_federation.engine.registry import ParetoMCPRegistry
-from mcp_federation.engine.retrieval import BM25Retriever, Retriever
+from mcp_federation.engine.retrieval import Hit, Retriever
+from mcp_federation.engine.search.encoders import configured_encoder
+from mcp_federation.engine.search.hybrid import HybridRetriever
+from mcp_federation.engine.search.vectors import VectorSearch
 from mcp_federation.engine.selection import select
 from mcp_federation.engine.text import terms
 from mcp_federation.engine.types import (
@@ -55,8 +58,13 @@ class RAGMCPEngine:
     openrouter_api_key (else the environment's OPENROUTER_API_KEY, read here once) lets a model validate;
         without it, or while it fails, the heuristic alone does, which is logged once.
     mcp_brainstorming_endpoint is told the results of every request, where given.
-    vector_dimensions and cache_directory are for retrievers with embeddings; BM25 makes no use of them.
-    `retriever` and `scorer` take the place of BM25 and of the OpenRouter model.
+    llm_url and llm_model (else the environment's MCP_FEDERATION_LLM_URL and MCP_FEDERATION_LLM_MODEL) name
+        another OpenAI-compatible chat endpoint than OpenRouter; it needs no key.
+    encoder (else the environment's MCP_FEDERATION_ENCODER) adds vectors of another encoder to the search, see
+        `search.encoders`; `static`, the one that comes along, needs nothing.
+    cache_directory, where given, keeps the index from one start to the next.
+    vector_dimensions is the parent's; every encoder here knows its own.
+    `retriever` and `scorer` take the place of the hybrid retriever and of the chat endpoint.
     """
 
     def __init__(
@@ -71,19 +79,24 @@ class RAGMCPEngine:
         *,
         retriever: Retriever | None = None,
         scorer: Scorer | None = None,
+        llm_url: str | None = None,
+        llm_model: str | None = None,
+        encoder: str | None = None,
     ) -> None:
         self.vector_dimensions = vector_dimensions
         self.similarity_threshold = similarity_threshold
         self.top_k_candidates = top_k_candidates
         self.enable_llm_validation = enable_llm_validation
         self.cache_directory = cache_directory
-        api_key = openrouter_api_key or os.environ.get("OPENROUTER_API_KEY")
-        self._validator = Validator(scorer or (ChatScorer(api_key) if api_key else None))
+        self._validator = Validator(scorer or configured_scorer(openrouter_api_key, llm_url, llm_model))
         self._brainstorming = BrainstormingSession(mcp_brainstorming_endpoint)
         self._durations = {stage: Durations() for stage in (*PipelineStage, "total_pipeline")}
-        self._retriever: Retriever = retriever or BM25Retriever()
-        self._indexed: dict[str, str] = {}
-        self._terms: dict[str, frozenset[str]] = {}
+        self._retriever: Retriever = retriever or HybridRetriever(
+            folder=Path(cache_directory) if cache_directory else None
+        )
+        text_encoder = configured_encoder(encoder)
+        self._vectors = VectorSearch(text_encoder) if text_encoder else None
+        self._indexed: set[str] = set()
         self._stale: dict[str, None] = {}
         self._explorer = Explorer()
         self._registry = ParetoMCPRegistry()
@@ -102,6 +115,7 @@ class RAGMCPEngine:
     async def initialize(self) -> bool:
         """Build the index and connect to what was configured; True when ready."""
         await self._prepare()
+        self._retriever.save()
         await self._brainstorming.open()
         return True
 
@@ -196,13 +210,13 @@ class RAGMCPEngine:
             query.encoded_query = tuple(terms(query.original_query))
         query.pipeline_stage = PipelineStage.VECTOR_SEARCH
         with watch.lap(PipelineStage.VECTOR_SEARCH):
-            found = self._search(query.original_query, options)
+            found = await self._search(query.original_query, options)
         query.pipeline_stage = PipelineStage.VALIDATION
         with watch.lap(PipelineStage.VALIDATION):
             validations, validated_by = await self._validator.validate(
                 query.original_query,
                 frozenset(query.encoded_query),
-                [Candidate(spec, self._terms[spec.name]) for spec, _ in found],
+                [Candidate(spec, hit.similarity, frozenset(hit.matched)) for spec, hit in found],
                 ask_model=options.ask_model,
             )
         query.pipeline_stage = PipelineStage.MCP_SELECTION
@@ -219,16 +233,20 @@ class RAGMCPEngine:
         }
         return RAGMCPPipelineResult(query, selected, metadata, total, success=True)
 
-    def _search(self, query: str, options: _Options) -> list[tuple[MCPToolSpec, float]]:
+    async def _search(self, query: str, options: _Options) -> list[tuple[MCPToolSpec, Hit]]:
         category = options.category
 
         def is_of_category(name: str) -> bool:
             spec = self._registry.get_exact(name)
             return spec is not None and spec.category == category
 
-        hits = self._retriever.search(query, 2 * options.top_k, is_of_category if category else None)
-        found = ((self._registry.get_exact(hit.key), hit.similarity) for hit in hits)
-        return [(spec, similarity) for spec, similarity in found if spec is not None]
+        keep = is_of_category if category else None
+        limit = 2 * options.top_k
+        hits = self._retriever.search(query, limit, keep)
+        if self._vectors is not None:
+            hits = await self._vectors.merge(query, hits, limit, keep)
+        found = ((self._registry.get_exact(hit.key), hit) for hit in hits)
+        return [(spec, hit) for spec, hit in found if spec is not None]
 
     def _read_options(self, options: Mapping[str, Any]) -> _Options:
         top_k = options.get("top_k")
@@ -257,14 +275,15 @@ class RAGMCPEngine:
         # A prior with real tools behind it would stand beside them in every answer.
         if spec is None or spec.metadata.get("provided"):
             self._retriever.remove(name)
-            self._indexed.pop(name, None)
-            self._terms.pop(name, None)
+            if self._vectors is not None:
+                self._vectors.remove(name)
+            self._indexed.discard(name)
             return
-        text = tool_text(spec)
-        if self._indexed.get(name) != text:
-            self._retriever.add(name, text)
-            self._indexed[name] = text
-            self._terms[name] = frozenset(terms(text))
+        document = tool_document(spec)
+        self._retriever.add(name, document)
+        if self._vectors is not None:
+            self._vectors.add(name, document)
+        self._indexed.add(name)
         spec.indexed_at = datetime.now(UTC)
 
 

@@ -2,27 +2,33 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from heapq import nsmallest
 from typing import NamedTuple, Protocol
 
+from mcp_federation.engine.documents import ToolDocument
 from mcp_federation.engine.text import terms
 
 Keep = Callable[[str], bool]
 
 
 class Hit(NamedTuple):
-    """A tool that was found; `similarity` is in (0, 1]."""
+    """A tool that was found; `similarity` is in (0, 1].
+
+    Why: the `matched` terms of the request, and `signals` in [-1, 1] that made the similarity.
+    """
 
     key: str
     similarity: float
+    matched: tuple[str, ...] = ()
+    signals: Mapping[str, float] = {}
 
 
 class Retriever(Protocol):
-    """An index of texts by key. Adding or removing one costs no more than that one text."""
+    """An index of documents by key. Adding or removing one costs no more than that one document."""
 
-    def add(self, key: str, text: str) -> None:
-        """Index the text under the key, in place of what was there."""
+    def add(self, key: str, document: ToolDocument) -> None:
+        """Index the document under the key, in place of what was there."""
         ...
 
     def remove(self, key: str) -> None:
@@ -31,6 +37,10 @@ class Retriever(Protocol):
 
     def search(self, query: str, limit: int, keep: Keep | None = None) -> list[Hit]:
         """The best hits among the keys that `keep` accepts, best first; ties by key."""
+        ...
+
+    def save(self) -> None:
+        """Keep the index for the next start, where it can."""
         ...
 
     def __len__(self) -> int: ...
@@ -60,10 +70,10 @@ class BM25Retriever:
     def __len__(self) -> int:
         return len(self._documents)
 
-    def add(self, key: str, text: str) -> None:
-        """Index the text under the key, in place of what was there; O(words of the text)."""
+    def add(self, key: str, document: ToolDocument) -> None:
+        """Index the document under the key, in place of what was there; O(words of the document)."""
         self.remove(key)
-        counts = Counter(terms(text))
+        counts = Counter(terms(document.text))
         for term, count in counts.items():
             self._postings.setdefault(term, {})[key] = count
         self._documents[key] = tuple(counts)
@@ -79,6 +89,9 @@ class BM25Retriever:
                 del self._postings[term]
         self._total_length -= self._lengths.pop(key, 0)
 
+    def save(self) -> None:
+        """Nothing: it is made anew at each start."""
+
     def search(self, query: str, limit: int, keep: Keep | None = None) -> list[Hit]:
         """The best hits among the keys that `keep` accepts, best first; ties by key."""
         wanted = Counter(terms(query))
@@ -86,7 +99,14 @@ class BM25Retriever:
         scores = self.scores(wanted)
         found = scores.items() if keep is None else [item for item in scores.items() if keep(item[0])]
         best = nsmallest(max(0, limit), found, key=lambda item: (-item[1], item[0]))
-        return [Hit(key, min(1.0, (1 + self._k1) * score / full)) for key, score in best]
+        return [
+            Hit(
+                key,
+                min(1.0, (1 + self._k1) * score / full),
+                tuple(term for term in wanted if key in self._postings.get(term, ())),
+            )
+            for key, score in best
+        ]
 
     def scores(self, wanted: Counter[str]) -> dict[str, float]:
         """The BM25 score of every document that has any of the terms."""

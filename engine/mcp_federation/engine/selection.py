@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mcp_federation.engine.retrieval import Hit
 from mcp_federation.engine.types import MCPRetrievalResult, MCPToolSpec
 from mcp_federation.engine.validation import Validation
 
@@ -15,7 +16,7 @@ NOT_RUNNABLE_FACTOR = 0.5
 
 
 def select(
-    found: Sequence[tuple[MCPToolSpec, float]],
+    found: Sequence[tuple[MCPToolSpec, Hit]],
     validations: Sequence[Validation],
     *,
     threshold: float,
@@ -28,21 +29,21 @@ def select(
     tool cannot be run now: a better record or a running server outweighs a somewhat better match of
     words, not any match.
     """
-    best = max((similarity for _, similarity in found), default=0.0) or 1.0
+    best = max((hit.similarity for _, hit in found), default=0.0) or 1.0
     results = [
-        _result(spec, similarity, similarity / best, validation, threshold)
-        for (spec, similarity), validation in zip(found, validations, strict=True)
+        _result(spec, hit, hit.similarity / best, validation, threshold)
+        for (spec, hit), validation in zip(found, validations, strict=True)
     ]
     results.sort(key=lambda r: (-r.selection_confidence, -r.similarity_score, r.mcp_spec.name))
     return results[:limit]
 
 
 def _result(
-    spec: MCPToolSpec, similarity: float, relevance: float, validation: Validation, threshold: float
+    spec: MCPToolSpec, hit: Hit, relevance: float, validation: Validation, threshold: float
 ) -> MCPRetrievalResult:
     over_threshold = relevance >= threshold
     confidence = (
-        SIMILARITY_WEIGHT * similarity
+        SIMILARITY_WEIGHT * hit.similarity
         + RELEVANCE_WEIGHT * relevance
         + VALIDATION_WEIGHT * validation.score
         + PARETO_WEIGHT * spec.pareto_score
@@ -51,16 +52,18 @@ def _result(
     confidence *= 1.0 if spec.runnable else NOT_RUNNABLE_FACTOR
     return MCPRetrievalResult(
         mcp_spec=spec,
-        similarity_score=similarity,
+        similarity_score=hit.similarity,
         relevance_score=relevance,
         validation_score=validation.score,
         selection_confidence=confidence,
         ranking_factors={
-            "similarity": similarity,
+            **hit.signals,
+            "similarity": hit.similarity,
             "relevance": relevance,
             "validation": validation.score,
             "pareto": spec.pareto_score,
             "over_threshold": float(over_threshold),
             **validation.factors,
         },
+        matched_terms=hit.matched,
     )

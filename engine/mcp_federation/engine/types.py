@@ -69,7 +69,8 @@ class MCPRetrievalResult:
     """One retrieved tool; every score is in [0, 1].
 
     `similarity_score` is absolute (see `retrieval`), `relevance_score` relative to the best hit of this
-    query, `selection_confidence` what the results are ordered by; `ranking_factors` shows its making.
+    query, `selection_confidence` what the results are ordered by; `ranking_factors` shows its making, and
+    `matched_terms` are those of the request's terms that the tool's document has.
     """
 
     mcp_spec: MCPToolSpec
@@ -78,6 +79,7 @@ class MCPRetrievalResult:
     validation_score: float
     selection_confidence: float
     ranking_factors: dict[str, float] = field(default_factory=dict)
+    matched_terms: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

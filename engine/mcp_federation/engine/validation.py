@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Protocol
 
 from mcp_federation.engine.documents import required_parameters
@@ -13,8 +14,9 @@ from mcp_federation.logs import get_logger
 
 log = get_logger("engine")
 
-OVERLAP_WEIGHT = 0.5
-SCHEMA_WEIGHT = 0.2
+SIMILARITY_WEIGHT = 0.5
+OVERLAP_WEIGHT = 0.1
+SCHEMA_WEIGHT = 0.1
 AVAILABLE_WEIGHT = 0.15
 EXECUTABLE_WEIGHT = 0.15
 LLM_WEIGHT = 0.7
@@ -25,6 +27,10 @@ MAX_JUDGED = 50
 
 LLM_PAUSE = 30.0
 """Seconds that a failing model is left alone, so that not every query waits for its deadline."""
+
+
+CACHED_JUDGEMENTS = 10_000
+"""Scores of one tool for one request that are remembered; the oldest go first."""
 
 
 class Scorer(Protocol):
@@ -41,10 +47,11 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A spec to validate, with the terms of its document."""
+    """A spec to validate, how similar to the request it is, and which of the request's terms it has."""
 
     spec: MCPToolSpec
-    terms: frozenset[str]
+    similarity: float
+    matched: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +63,13 @@ class Validation:
 
 
 def heuristic(query_terms: frozenset[str], candidate: Candidate) -> Validation:
-    """0.5 overlap + 0.2 schema match + 0.15 available + 0.15 executable.
+    """0.5 similarity + 0.1 overlap + 0.1 schema match + 0.15 available + 0.15 executable.
 
     Overlap: the share of the request's terms that the tool's document has. Schema match: 1 where nothing
     is required, else 0.5 and up to 1 with the share of required parameters that the request names: a
     value is often given without its parameter's name.
     """
-    overlap = len(query_terms & candidate.terms) / len(query_terms) if query_terms else 0.0
+    overlap = len(query_terms & candidate.matched) / len(query_terms) if query_terms else 0.0
     required = required_parameters(candidate.spec.metadata.get("input_schema"))
     named = sum(not query_terms.isdisjoint(terms(name_words(name))) for name in required)
     factors = {
@@ -72,7 +79,8 @@ def heuristic(query_terms: frozenset[str], candidate: Candidate) -> Validation:
         "executable": float(bool(candidate.spec.metadata.get("executable"))),
     }
     score = (
-        OVERLAP_WEIGHT * overlap
+        SIMILARITY_WEIGHT * candidate.similarity
+        + OVERLAP_WEIGHT * overlap
         + SCHEMA_WEIGHT * factors["schema_match"]
         + AVAILABLE_WEIGHT * factors["available"]
         + EXECUTABLE_WEIGHT * factors["executable"]
@@ -84,7 +92,8 @@ class Validator:
     """The heuristic, with a model's judgement where a `scorer` is given and answers.
 
     A model that is not there or fails is logged once until one answers, and a failing one is left alone
-    for `LLM_PAUSE` seconds.
+    for `LLM_PAUSE` seconds. It is asked about a tool and a request once: its scores are remembered for as
+    long as the tool's description stays what it was.
     """
 
     def __init__(self, scorer: Scorer | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -92,6 +101,7 @@ class Validator:
         self._clock = clock
         self._failing = False
         self._ask_again_at = 0.0
+        self._judged: dict[bytes, float] = {}
 
     @property
     def model_answers(self) -> bool:
@@ -114,17 +124,33 @@ class Validator:
         return validations, "llm"
 
     async def _ask(self, query: str, candidates: Sequence[Candidate]) -> list[float] | None:
-        if self._failing and self._clock() < self._ask_again_at:
-            return None
-        try:
-            if self._scorer is None:
-                raise ServerUnavailable("there is no API key")
-            scores = await self._scorer.scores(query, [candidate.spec for candidate in candidates])
-        except FederationError as error:
-            self._degrade(error)
-            return None
-        self._failing = False
-        return scores
+        keys = [_judgement(query, candidate.spec) for candidate in candidates]
+        unknown = {
+            key: candidate.spec
+            for key, candidate in zip(keys, candidates, strict=True)
+            if key not in self._judged
+        }
+        judged = {key: self._judged[key] for key in keys if key in self._judged}
+        if unknown:
+            if self._failing and self._clock() < self._ask_again_at:
+                return None
+            try:
+                if self._scorer is None:
+                    raise ServerUnavailable("there is no API key")
+                scores = await self._scorer.scores(query, list(unknown.values()))
+            except FederationError as error:
+                self._degrade(error)
+                return None
+            self._failing = False
+            fresh = dict(zip(unknown, scores, strict=True))
+            judged.update(fresh)
+            self._remember(fresh)
+        return [judged[key] for key in keys]
+
+    def _remember(self, fresh: dict[bytes, float]) -> None:
+        self._judged.update(fresh)
+        for key in list(self._judged)[: max(0, len(self._judged) - CACHED_JUDGEMENTS)]:
+            del self._judged[key]
 
     def _degrade(self, error: FederationError) -> None:
         if not self._failing:
@@ -135,3 +161,9 @@ class Validator:
             )
         self._failing = True
         self._ask_again_at = self._clock() + LLM_PAUSE
+
+
+def _judgement(query: str, spec: MCPToolSpec) -> bytes:
+    """What a score is remembered by."""
+    text = "\0".join((query, spec.name, spec.description))
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

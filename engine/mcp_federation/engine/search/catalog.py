@@ -1,0 +1,167 @@
+"""The tools that can be searched: their words, vectors and pieces, by slot."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcp_federation.engine.documents import ToolDocument
+from mcp_federation.engine.search.encoder import StaticEncoder, unit
+from mcp_federation.engine.search.lexical import FieldedIndex
+from mcp_federation.engine.text import terms
+
+Floats = NDArray[np.float32]
+Pieces = NDArray[np.int32]
+
+NAME_PIECES = 12
+SERVER_PIECES = 8
+NO_PIECE = -1
+COARSE = 128
+"""Dimensions of the vectors that candidates are chosen by."""
+
+ARRAYS = ("gists", "wholes", "coarse", "pieces", "servers", "taken", "server_lengths")
+"""The attributes of a catalog that have a row for each slot."""
+
+_FIRST_CAPACITY = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A document made ready for the catalog: pure work, no catalog needed."""
+
+    fields: tuple[list[str], ...]
+    gist: Floats
+    whole: Floats
+    pieces: Pieces
+    server_length: float
+    server: str
+
+
+def encode_document(document: ToolDocument, encoder: StaticEncoder) -> Encoded:
+    """Terms of each field, vectors of name with description (its gist) and of all fields, and the pieces."""
+    texts = (document.name, document.description, document.parameters, document.server)
+    ids = [encoder.ids(text) for text in texts]
+    sums = [encoder.total(row, encoder.document_weights) for row in ids]
+    return Encoded(
+        fields=tuple(terms(text) for text in texts),
+        gist=unit(sums[0] + sums[1]),
+        whole=unit(np.sum(sums, axis=0)),
+        pieces=np.concatenate([_padded(ids[0], NAME_PIECES), _padded(ids[3], SERVER_PIECES)]),
+        server_length=float(np.linalg.norm(sums[3])) or 1.0,
+        server=document.server,
+    )
+
+
+class Catalog:
+    """Documents by key. Rows of its arrays are slots; a removed key's slot is used again."""
+
+    def __init__(self, encoder: StaticEncoder) -> None:
+        self.encoder = encoder
+        self.words = FieldedIndex()
+        self.slots: dict[str, int] = {}
+        self.keys: list[str | None] = []
+        self._free: list[int] = []
+        self.server_ids: dict[str, int] = {}
+        self.gists = np.zeros((0, encoder.dimensions), dtype=np.float32)
+        self.wholes = np.zeros((0, encoder.dimensions), dtype=np.float32)
+        self.coarse = np.zeros((0, min(COARSE, encoder.dimensions)), dtype=np.float32)
+        self.pieces = np.zeros((0, NAME_PIECES + SERVER_PIECES), dtype=np.int32)
+        self.servers = np.zeros(0, dtype=np.int32)
+        self.taken = np.zeros(0, dtype=np.bool_)
+        self.server_lengths = np.zeros(0, dtype=np.float32)
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    @property
+    def capacity(self) -> int:
+        """Rows of the arrays, free slots included."""
+        return len(self.servers)
+
+    def add(self, key: str, document: Encoded) -> None:
+        """Put the document in, in place of the key's former one."""
+        self.remove(key)
+        slot = self._take_slot()
+        self.slots[key] = slot
+        self.keys[slot] = key
+        self.taken[slot] = True
+        self.words.add(slot, document.fields)
+        self.gists[slot], self.wholes[slot] = document.gist, document.whole
+        self.coarse[slot] = self.shortened(document.whole)
+        self.pieces[slot], self.server_lengths[slot] = document.pieces, document.server_length
+        self.servers[slot] = self.server_ids.setdefault(document.server, len(self.server_ids))
+
+    def remove(self, key: str) -> None:
+        """Forget the key; unknown keys are no error."""
+        slot = self.slots.pop(key, None)
+        if slot is None:
+            return
+        self.words.remove(slot)
+        self.keys[slot] = None
+        self.taken[slot] = False
+        self.coarse[slot] = 0
+        self._free.append(slot)
+
+    def shortened(self, vector: Floats) -> Floats:
+        """The vector's first dimensions, which say most, as a unit vector: enough to choose candidates by."""
+        return unit(vector[: self.coarse.shape[1]])
+
+    def key(self, slot: int | np.intp) -> str:
+        """The key of a slot that is taken.
+
+        Raises:
+            KeyError: it is free.
+        """
+        key = self.keys[int(slot)]
+        if key is None:
+            raise KeyError(slot)
+        return key
+
+    def kept(self, keep: Callable[[str], bool] | None) -> NDArray[np.bool_]:
+        """Which slots hold a key that is accepted."""
+        if keep is None:
+            return self.taken
+        return np.array([key is not None and keep(key) for key in self.keys], dtype=np.bool_)
+
+    def fill(
+        self, arrays: Mapping[str, NDArray[Any]], slots: Mapping[str, int], server_ids: Mapping[str, int]
+    ) -> None:
+        """Be what another catalog was; its words are filled apart.
+
+        Raises:
+            ValueError: the arrays are not those of a catalog of this encoder.
+        """
+        capacity = len(arrays["servers"])
+        for name in ARRAYS:
+            rows, own = arrays[name], getattr(self, name)
+            if rows.dtype != own.dtype or rows.shape != (capacity, *own.shape[1:]):
+                raise ValueError(f"{name} has another shape")
+            setattr(self, name, rows)
+        self.slots, self.server_ids = dict(slots), dict(server_ids)
+        self.keys = [None] * capacity
+        for key, slot in slots.items():
+            if not 0 <= slot < capacity:
+                raise ValueError("a key stands outside of the arrays")
+            self.keys[slot] = key
+        self._free = [slot for slot in range(capacity - 1, -1, -1) if self.keys[slot] is None]
+
+    def _take_slot(self) -> int:
+        if not self._free:
+            old = self.capacity
+            new = max(_FIRST_CAPACITY, old + old // 2)
+            for array in ARRAYS:
+                rows = getattr(self, array)
+                setattr(
+                    self, array, np.concatenate([rows, np.zeros((new - old, *rows.shape[1:]), rows.dtype)])
+                )
+            self.keys += [None] * (new - old)
+            self._free = list(range(new - 1, old - 1, -1))
+        return self._free.pop()
+
+
+def _padded(ids: Sequence[int] | Pieces, width: int) -> Pieces:
+    row = np.full(width, NO_PIECE, dtype=np.int32)
+    row[: len(ids)] = ids[:width]
+    return row

@@ -1,0 +1,97 @@
+"""A static encoder: a learned vector and two learned weights for each WordPiece, nothing else at run time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import blake2b
+from importlib.resources import files
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcp_federation.engine.search.wordpiece import WordPiece
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class StaticEncoder:
+    """Texts as unit vectors: the sum of their pieces' vectors, each by its weight.
+
+    A piece weighs otherwise in a request ("I", "please" weigh next to nothing) than in a document.
+    `units` (pieces x dimensions) have length 1; the weights include the vectors' lengths. What was computed
+    with weights of another `fingerprint` does not compare.
+    """
+
+    pieces: WordPiece
+    units: Floats
+    request_weights: Floats
+    document_weights: Floats
+    fingerprint: str = ""
+
+    @property
+    def dimensions(self) -> int:
+        """The length of a vector."""
+        return int(self.units.shape[1])
+
+    def request(self, text: str) -> Floats:
+        """The unit vector of a request; zeros where no piece is known."""
+        return unit(self.total(self.ids(text), self.request_weights))
+
+    def document(self, text: str) -> Floats:
+        """The unit vector of a document; zeros where no piece is known."""
+        return unit(self.total(self.ids(text), self.document_weights))
+
+    def ids(self, text: str) -> Ids:
+        """The pieces of a text."""
+        return np.array(self.pieces.ids(text), dtype=np.int32)
+
+    def total(self, ids: Ids, weights: Floats) -> Floats:
+        """The sum of the pieces' vectors, each by its weight."""
+        summed: Floats = weights[ids] @ self.units[ids]
+        return summed
+
+
+def unit(vector: Floats) -> Floats:
+    """The vector with length 1; zeros stay zeros."""
+    length = np.float32(np.linalg.norm(vector))
+    return vector / length if length else vector
+
+
+@cache
+def default_encoder() -> StaticEncoder:
+    """The encoder of the weights that come with the package, see `data/README.md`."""
+    folder = files("mcp_federation.engine.search") / "data"
+    vocabulary = (folder / "vocabulary.txt").read_text(encoding="utf-8").splitlines()
+    with (folder / "encoder.npz").open("rb") as file:
+        stored = np.load(file)
+        return load_encoder(
+            vocabulary,
+            stored["vectors"],
+            stored["scales"],
+            stored["request_weights"],
+            stored["document_weights"],
+        )
+
+
+def load_encoder(
+    vocabulary: Sequence[str],
+    vectors: NDArray[np.int8],
+    scales: NDArray[np.float16],
+    request_weights: NDArray[np.float16],
+    document_weights: NDArray[np.float16],
+) -> StaticEncoder:
+    """An encoder from stored weights: vectors of int8, each with its scale; weights as logarithms."""
+    units = vectors.astype(np.float32)
+    lengths = np.linalg.norm(units, axis=1, keepdims=True)
+    lengths[lengths == 0] = 1.0
+    units /= lengths
+    sizes = lengths[:, 0] * scales.astype(np.float32)
+    return StaticEncoder(
+        WordPiece(vocabulary),
+        units,
+        sizes * np.exp(request_weights.astype(np.float32)),
+        sizes * np.exp(document_weights.astype(np.float32)),
+        blake2b(vectors.tobytes() + document_weights.tobytes(), digest_size=16).hexdigest(),
+    )

@@ -1,0 +1,113 @@
+"""What the order of candidates is learned from: how the words and vectors of each answer to the request."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcp_federation.engine.search.catalog import NAME_PIECES, NO_PIECE, Catalog
+from mcp_federation.engine.search.request import Request
+from mcp_federation.engine.text import terms
+
+Floats = NDArray[np.float32]
+Slots = NDArray[np.intp]
+
+MAX_TERMS = 40
+MAX_PIECES = 48
+
+FEATURES = (
+    "words",  # BM25F as a share of the best candidate's
+    "value_words",  # BM25F of the words of the values, x / (1 + x)
+    "covered",  # the share of the request's words, by idf, that the document has
+    "vector",  # cosine of request and document
+    "clause_vector",  # the greatest cosine of a clause with name and description
+    "server_vector",  # cosine of request and server
+    "asked_by_name",  # how near each piece of the request is to the name's nearest, by weight
+)
+
+WORD_FEATURES = frozenset(FEATURES[:3])
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """A request made ready: weighted terms, and a vector for the whole and for each clause."""
+
+    request: Request
+    terms: dict[str, float]
+    values: dict[str, float]
+    clause_terms: tuple[frozenset[str], ...]
+    vectors: Floats
+    pieces: NDArray[np.int32]
+
+
+def encode_request(request: Request, catalog: Catalog) -> Encoding:
+    """The terms and vectors of a request."""
+    encoder = catalog.encoder
+    asked = Counter(terms(request.intent))
+    values = Counter(terms(request.values))
+    return Encoding(
+        request,
+        {term: float(min(2, count)) for term, count in asked.most_common(MAX_TERMS)},
+        {term: 1.0 for term, _ in values.most_common(MAX_TERMS) if term not in asked},
+        tuple(frozenset(terms(clause)) for clause in request.clauses),
+        np.stack([encoder.request(text) for text in (request.intent, *request.clauses)]),
+        encoder.ids(request.intent)[:MAX_PIECES],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """The scores of all slots: the words', the values' words', and shortened vectors' (slots x texts)."""
+
+    words: Floats
+    values: Floats
+    vectors: Floats
+
+
+def recall(encoding: Encoding, catalog: Catalog) -> Recall:
+    """Score every slot."""
+    return Recall(
+        catalog.words.scores(encoding.terms, catalog.capacity),
+        catalog.words.scores(encoding.values, catalog.capacity),
+        catalog.coarse @ np.stack([catalog.shortened(vector) for vector in encoding.vectors]).T,
+    )
+
+
+def features(encoding: Encoding, found: Recall, slots: Slots, catalog: Catalog) -> Floats:
+    """One row per candidate slot, one column per name of `FEATURES`."""
+    words, values = found.words[slots], found.values[slots]
+    gists = catalog.gists[slots] @ encoding.vectors.T
+    columns = [
+        words / (float(words.max()) or 1.0),
+        values / (1 + values),
+        _covered(encoding, slots, catalog),
+        catalog.wholes[slots] @ encoding.vectors[0],
+        gists[:, 1:].max(axis=1) if gists.shape[1] > 1 else gists[:, 0],
+        *_by_pieces(encoding, slots, catalog),
+    ]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _covered(encoding: Encoding, slots: Slots, catalog: Catalog) -> Floats:
+    asked = list(encoding.terms)
+    idf = np.array([catalog.words.idf(term) * encoding.terms[term] for term in asked], dtype=np.float32)
+    share: Floats = catalog.words.having(asked, slots, catalog.capacity) @ idf
+    return share / np.float32(float(idf.sum()) or 1.0)
+
+
+def _by_pieces(encoding: Encoding, slots: Slots, catalog: Catalog) -> tuple[Floats, Floats]:
+    """`server_vector`, and `asked_by_name` by late interaction: each piece meets the most similar one."""
+    encoder, asked = catalog.encoder, encoding.pieces
+    if not len(asked):
+        return (np.zeros(len(slots), dtype=np.float32),) * 2
+    pieces = catalog.pieces[slots]
+    known, place = np.unique(pieces, return_inverse=True)
+    place = place.reshape(pieces.shape)
+    units = encoder.units[known]
+    units[known == NO_PIECE] = 0.0
+    cosines = (units @ encoding.vectors[0]) * encoder.document_weights[known]
+    servers = cosines[place[:, NAME_PIECES:]].sum(axis=1) / catalog.server_lengths[slots]
+    weights = encoder.request_weights[asked] / encoder.request_weights[asked].sum()
+    similar = units @ encoder.units[asked].T
+    return servers, similar[place[:, :NAME_PIECES]].max(axis=1) @ weights

@@ -1,0 +1,152 @@
+"""An inverted index of documents with fields: BM25F."""
+
+import math
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Slots = NDArray[np.uint32]
+
+K1 = 1.2
+B = 0.75
+
+
+class Field(NamedTuple):
+    """What a field is called, what its words count in the whole, and how many it has on average."""
+
+    name: str
+    boost: float
+    average: float
+
+
+FIELDS = (
+    Field("name", 1.5, 4.0),
+    Field("description", 1.0, 18.0),
+    Field("parameters", 0.8, 20.0),
+    Field("server", 0.8, 4.0),
+)
+"""The averages are constants, measured over public tools: a changed tool alters no other's weights."""
+
+
+class _Postings:
+    """The documents of a term: `slots`, and the term's weight in each."""
+
+    __slots__ = ("slots", "weights")
+
+    def __init__(self) -> None:
+        self.slots = array("I")
+        self.weights = array("f")
+
+    def add(self, slot: int, weight: float) -> None:
+        self.slots.append(slot)
+        self.weights.append(weight)
+
+    def remove(self, slot: int) -> None:
+        """The last one takes its place."""
+        place = self.slots.index(slot)
+        self.slots[place], self.weights[place] = self.slots[-1], self.weights[-1]
+        del self.slots[-1], self.weights[-1]
+
+    def arrays(self) -> tuple[Slots, Floats]:
+        """Views, to be let go before the next change."""
+        return np.frombuffer(self.slots, dtype=np.uint32), np.frombuffer(self.weights, dtype=np.float32)
+
+
+class FieldedIndex:
+    """Documents by slot. Adding or removing one costs no more than its own words."""
+
+    def __init__(self) -> None:
+        self._postings: dict[str, _Postings] = {}
+        self._terms: dict[int, tuple[str, ...]] = {}
+
+    def __len__(self) -> int:
+        return len(self._terms)
+
+    def add(self, slot: int, fields: Sequence[Sequence[str]]) -> None:
+        """Index the terms of each of `FIELDS` under a slot that is free."""
+        counts = [Counter(terms) for terms in fields]
+        norms = [
+            1 - B + B * min(len(terms) / field.average, 4.0)
+            for terms, field in zip(fields, FIELDS, strict=True)
+        ]
+        scaled: dict[str, float] = {}
+        for count, norm, field in zip(counts, norms, FIELDS, strict=True):
+            for term, times in count.items():
+                scaled[term] = scaled.get(term, 0.0) + field.boost * times / norm
+        for term, tf in scaled.items():
+            postings = self._postings.get(term)
+            if postings is None:
+                postings = self._postings[term] = _Postings()
+            postings.add(slot, tf / (tf + K1))
+        self._terms[slot] = tuple(scaled)
+
+    def remove(self, slot: int) -> None:
+        """Forget the slot's document."""
+        for term in self._terms.pop(slot, ()):
+            postings = self._postings[term]
+            postings.remove(slot)
+            if not postings.slots:
+                del self._postings[term]
+
+    def dump(self) -> dict[str, Any]:
+        """All of it as plain values, for `load`."""
+        return {
+            "postings": {
+                term: (postings.slots.tobytes(), postings.weights.tobytes())
+                for term, postings in self._postings.items()
+            }
+        }
+
+    def load(self, dumped: Mapping[str, Any]) -> None:
+        """Be what was dumped.
+
+        Raises:
+            ValueError: a posting's bytes do not fit together.
+        """
+        terms: dict[int, list[str]] = {}
+        for term, (slots, weights) in dumped["postings"].items():
+            postings = self._postings[term] = _Postings()
+            postings.slots.frombytes(slots)
+            postings.weights.frombytes(weights)
+            if len(postings.weights) != len(postings.slots):
+                raise ValueError("a posting has another number of weights than of slots")
+            for slot in postings.slots:
+                terms.setdefault(slot, []).append(term)
+        self._terms = {slot: tuple(found) for slot, found in terms.items()}
+
+    def terms_of(self, slot: int) -> tuple[str, ...]:
+        """The distinct terms of the slot's document."""
+        return self._terms[slot]
+
+    def idf(self, term: str) -> float:
+        """Lucene's inverse document frequency: 0 < idf, the greatest for a term that no document has."""
+        postings = self._postings.get(term)
+        frequency = len(postings.slots) if postings else 0
+        return math.log(1 + (len(self._terms) - frequency + 0.5) / (frequency + 0.5))
+
+    def scores(self, wanted: Mapping[str, float], capacity: int) -> Floats:
+        """The BM25F score of each slot under `capacity`; `wanted` are terms with their weights."""
+        found = np.zeros(capacity, dtype=np.float32)
+        for term, weight in wanted.items():
+            postings = self._postings.get(term)
+            if postings:
+                slots, weights = postings.arrays()
+                found[slots] += np.float32(weight * self.idf(term)) * weights
+        return found
+
+    def having(self, terms: Sequence[str], slots: NDArray[np.intp], capacity: int) -> Floats:
+        """Which of the terms (columns) the documents of some slots (rows) have: 1 or 0."""
+        found = np.zeros((len(slots), len(terms)), dtype=np.float32)
+        row = np.full(capacity, -1, dtype=np.intp)
+        row[slots] = np.arange(len(slots))
+        for column, term in enumerate(terms):
+            postings = self._postings.get(term)
+            if postings:
+                rows = row[postings.arrays()[0]]
+                found[rows[rows >= 0], column] = 1
+        return found

@@ -1,0 +1,82 @@
+"""The index on disk: what a start does not compute again."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from mcp_federation.engine.search.catalog import ARRAYS, Catalog
+from mcp_federation.engine.search.encoder import StaticEncoder
+from mcp_federation.logs import get_logger
+
+log = get_logger("engine")
+
+FILE_NAME = "tool-index.msgpack"
+FORMAT = 1
+
+
+class _Array(Struct):
+    kind: str
+    shape: tuple[int, ...]
+    data: bytes
+
+
+class _Stored(Struct):
+    """`weights` names the encoder that made the vectors; another's are of no use."""
+
+    format: int
+    weights: str
+    digests: dict[str, bytes]
+    slots: dict[str, int]
+    servers: dict[str, int]
+    arrays: dict[str, _Array]
+    words: dict[str, Any]
+
+
+def save_index(folder: Path, catalog: Catalog, digests: Mapping[str, bytes]) -> None:
+    """Write the index in place of the former one; a disk that refuses is logged."""
+    arrays = {name: getattr(catalog, name) for name in ARRAYS}
+    stored = _Stored(
+        FORMAT,
+        catalog.encoder.fingerprint,
+        dict(digests),
+        catalog.slots,
+        catalog.server_ids,
+        {name: _Array(rows.dtype.str, rows.shape, rows.tobytes()) for name, rows in arrays.items()},
+        catalog.words.dump(),
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+            file.write(msgspec.msgpack.encode(stored))
+        Path(file.name).replace(folder / FILE_NAME)
+    except OSError as error:
+        log.warn("index_not_saved", folder=str(folder), reason=error.strerror)
+
+
+def load_index(folder: Path, encoder: StaticEncoder) -> tuple[Catalog, dict[str, bytes]]:
+    """The catalog that was saved, and its documents' digests by key.
+
+    An index that is not there, does not read, or was made by other weights is an empty one.
+    """
+    catalog = Catalog(encoder)
+    try:
+        stored = msgspec.msgpack.decode((folder / FILE_NAME).read_bytes(), type=_Stored)
+        if stored.format != FORMAT or stored.weights != encoder.fingerprint:
+            return catalog, {}
+        arrays = {
+            name: np.frombuffer(rows.data, dtype=np.dtype(rows.kind)).reshape(rows.shape).copy()
+            for name, rows in stored.arrays.items()
+        }
+        catalog.words.load(stored.words)
+        catalog.fill(arrays, stored.slots, stored.servers)
+    except FileNotFoundError:
+        return Catalog(encoder), {}
+    except (OSError, ValueError, TypeError, KeyError, msgspec.DecodeError) as error:
+        log.warn("index_not_read", folder=str(folder), reason=type(error).__name__)
+        return Catalog(encoder), {}
+    return catalog, stored.digests

@@ -1,0 +1,110 @@
+"""Vectors of tools by an encoder of another's, beside the retriever's own search."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from mcp_federation.engine.documents import ToolDocument
+from mcp_federation.engine.retrieval import Hit, Keep
+from mcp_federation.engine.search.encoders import Floats, TextEncoder
+from mcp_federation.errors import FederationError
+from mcp_federation.logs import get_logger
+
+log = get_logger("engine")
+
+BATCH = 64
+"""Texts that the encoder gets at a time."""
+
+PAUSE = 30.0
+"""Seconds that a failing encoder is left alone, so that not every request waits for its deadline."""
+
+SHARE = 0.5
+"""The vectors' share of the similarity; the rest is the retriever's."""
+
+
+class VectorSearch:
+    """Similarity by an encoder. While the encoder fails, which is logged once, the retriever's hits stand."""
+
+    def __init__(self, encoder: TextEncoder, clock: Callable[[], float] = time.monotonic) -> None:
+        self._encoder = encoder
+        self._clock = clock
+        self._texts: dict[str, str] = {}
+        self._stale: dict[str, None] = {}
+        self._rows: dict[str, Floats] = {}
+        self._matrix: tuple[list[str], Floats] | None = None
+        self._failing = False
+        self._ask_again_at = 0.0
+
+    def add(self, key: str, document: ToolDocument) -> None:
+        """Have the document's vector before the next search; one that did not change keeps its own."""
+        text = f"{document.name}: {document.description}\n{document.server}\n{document.parameters}"
+        if self._texts.get(key) != text:
+            self._texts[key] = text
+            self._stale[key] = None
+
+    def remove(self, key: str) -> None:
+        """Forget the key."""
+        self._texts.pop(key, None)
+        self._stale.pop(key, None)
+        self._rows.pop(key, None)
+        self._matrix = None
+
+    async def merge(self, query: str, hits: Sequence[Hit], limit: int, keep: Keep | None) -> list[Hit]:
+        """The hits and the nearest tools by vectors, the best `limit` of both, best first; ties by key.
+
+        A similarity is half the retriever's and half the cosine, scaled so that the catalog's mean is 0 and
+        the nearest tool 1.
+        """
+        vector = await self._encoded(query)
+        if vector is None or not self._rows:
+            return list(hits)[:limit]
+        if self._matrix is None:
+            self._matrix = list(self._rows), np.stack(list(self._rows.values()))
+        keys, rows = self._matrix
+        cosines = rows @ vector
+        mean, best = float(cosines.mean()), float(cosines.max())
+        scaled = np.clip((cosines - mean) / max(best - mean, 1e-6), 0, 1)
+        found = {hit.key: hit for hit in hits}
+        near = {
+            keys[place]: float(scaled[place]) for place in np.argsort(-scaled, kind="stable")[: 2 * limit]
+        }
+        near |= {key: float(scaled[place]) for place, key in enumerate(keys) if key in found}
+        merged = [
+            _merged(found.get(key) or Hit(key, 0.0), near.get(key, 0.0))
+            for key in {**found, **near}
+            if key in found or keep is None or keep(key)
+        ]
+        merged.sort(key=lambda hit: (-hit.similarity, hit.key))
+        return merged[:limit]
+
+    async def _encoded(self, query: str) -> Floats | None:
+        if self._failing and self._clock() < self._ask_again_at:
+            return None
+        try:
+            while self._stale:
+                keys = list(self._stale)[:BATCH]
+                texts = [self._texts[key] for key in keys]
+                self._take(keys, texts, await self._encoder.encode(texts))
+            vector: Floats = (await self._encoder.encode([query]))[0]
+        except FederationError as error:
+            if not self._failing:
+                log.warn(
+                    "encoder_degraded", message="the search does without its vectors", reason=error.message
+                )
+            self._failing, self._ask_again_at = True, self._clock() + PAUSE
+            return None
+        self._failing = False
+        return vector
+
+    def _take(self, keys: Sequence[str], texts: Sequence[str], vectors: Floats) -> None:
+        for key, text, vector in zip(keys, texts, vectors, strict=True):
+            if self._texts.get(key) == text:  # it may have changed or gone while the encoder worked
+                self._rows[key] = vector
+                self._stale.pop(key, None)
+        self._matrix = None
+
+
+def _merged(hit: Hit, near: float) -> Hit:
+    similarity = max(1e-6, (1 - SHARE) * hit.similarity + SHARE * near)
+    return hit._replace(similarity=similarity, signals={**hit.signals, "encoder": near})
