@@ -49,8 +49,6 @@ def _show_place(console: Console, finding: Finding, excerpt: str) -> None:
     if finding.where:
         line.append(f"{safe_text(finding.where)}: ", "magenta")
     line.append(safe_text(finding.why))
-    if finding.probability is not None:
-        line.append(f" ({finding.probability:.0%} sure)", "dim")
     console.print(Padding(line, (0, 0, 0, _INDENT), expand=False))
     if excerpt:
         console.print(

@@ -9,6 +9,8 @@ from mcp_federation.governance.checks.reading import Reading, Text
 
 WIDTH: Final = 120
 _BEFORE: Final = 30
+MAX_TEXT: Final = 50_000
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|\n{2,}")
 _INDEX = re.compile(r"(.*)\[(\d+)\]")
 
 
@@ -20,9 +22,18 @@ def excerpt(reading: Reading, finding: Finding) -> str:
         text, index = _text_at(reading, match[1]), int(match[2])
     if text is None or not text.text.strip():
         return ""
+    if finding.words:
+        return quote(_densest(text.text, finding.words), 2 * WIDTH)
     start = max(0, index - _BEFORE)
-    shown = quote(" ".join(text.text[start : start + 4 * WIDTH].split(" ")), WIDTH)
-    return f"{'…' if start else ''}{shown.replace(chr(10), ' ')}"
+    shown = quote(text.text[start : start + 4 * WIDTH].replace("\n", " "), WIDTH)
+    return f"{'…' if start else ''}{shown}"
+
+
+def _densest(text: str, words: tuple[str, ...]) -> str:
+    """The sentence that has the most of the words."""
+    lowered = tuple(word.lower() for word in words)
+    sentences = [" ".join(sentence.split()) for sentence in _SENTENCE.split(text[:MAX_TEXT])]
+    return max(sentences, key=lambda sentence: sum(word in sentence.lower() for word in lowered))
 
 
 def _text_at(reading: Reading, where: str) -> Text | None:
