@@ -11,7 +11,7 @@ from urllib.request import urlopen
 
 @dataclass(frozen=True)
 class Census:
-    """This process's tasks, descriptors and descendants, and nats-server's connections and subscriptions."""
+    """This process's tasks, descriptors and descendants; the connections and subscriptions of all."""
 
     tasks: int
     descriptors: int
@@ -53,10 +53,10 @@ def _descriptors() -> int:
 
 
 def _ask(monitor: str) -> tuple[int, int]:
-    with urlopen(f"{monitor}/subsz", timeout=5) as answer:
-        subscriptions = json.load(answer)["num_subscriptions"]
+    # Of clients: the server's own are JetStream's, for consumers that it keeps a while after their end.
     with urlopen(f"{monitor}/connz", timeout=5) as answer:
-        return json.load(answer)["num_connections"], subscriptions
+        connections = json.load(answer)["connections"]
+    return len(connections), sum(connection["subscriptions"] for connection in connections)
 
 
 def descendants(pid: int) -> list[int]:
