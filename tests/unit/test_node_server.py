@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from mcp.server.caching import CacheHint
 from mcp.server.mcpserver import MCPServer
 from structlog.testing import capture_logs
@@ -29,6 +30,7 @@ from mcp_federation.node import server as supervision
 from mcp_federation.node.config import BrokenSpec, HttpSpec, StdioSpec
 from mcp_federation.node.server import SupervisedServer
 from mcp_federation.node.toolboxes import ToolboxSpec
+from tests.support.http_peer import HttpPeer
 from tests.support.nats_server import eventually
 from tests.support.node_servers import hurry, plain, sdk_over_stdio
 from tests.support.plain_servers import (
@@ -196,6 +198,16 @@ async def test_a_header_that_is_malformed_does_not_show_its_value(run: Run) -> N
         box = await run(HttpSpec(http.url, {"Authorization": "Bearer s3cret\n"}))
         assert box.server.state.state == "failed"
         assert "s3cret" not in box.server.state.reason
+
+
+@pytest.mark.parametrize("status", [401, 404, 500])
+async def test_a_server_that_refuses_the_handshake_is_told_with_its_status(run: Run, status: int) -> None:
+    async def refuse(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=status)
+
+    with HttpPeer({"POST /mcp": refuse}) as peer:
+        box = await run(HttpSpec(f"{peer.url}/mcp"))
+        assert box.server.state.reason == f"it answers with HTTP status {status}"
 
 
 async def test_a_server_that_fails_is_started_again_with_growing_pauses(

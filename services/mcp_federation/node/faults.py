@@ -29,7 +29,7 @@ def reason_of(error: BaseException, nonsense: str = "", last_words: str = "") ->
 
     `nonsense` says what it wrote that is not MCP, `last_words` is the last line of its stderr.
     """
-    parts = [_of(_first(error)), nonsense, f"its last words: {last_words}" if last_words else ""]
+    parts = [_of(first_of(error)), nonsense, f"its last words: {last_words}" if last_words else ""]
     text = " ".join("; ".join(filter(None, parts)).split())
     # Keys travel in URLs, in their query, their path and their user.
     text = _URL.sub(r"\1\2", text)
@@ -68,7 +68,7 @@ def call_error(error: MCPError, server: str, tool: str) -> FederationError:
     return ToolFailed(error.message)
 
 
-def _first(error: BaseException) -> BaseException:
+def first_of(error: BaseException) -> BaseException:
     """The first plain error in a group of groups: the one that began it."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 
 import anyio
 import httpx2
-from mcp import Client
+from mcp import Client, MCPError
 from mcp.client.session import MessageHandlerFnT
 from mcp.client.sse import sse_client
 from mcp.client.stdio import get_default_environment
@@ -22,12 +22,12 @@ from mcp_federation.node.calls.declared import Declared
 from mcp_federation.node.calls.http import CONNECT_TIMEOUT, ENVELOPE, HttpCalls
 from mcp_federation.node.calls.python import PythonCalls
 from mcp_federation.node.calls.results import Results
-from mcp_federation.node.calls.sdk import SdkCalls, note_status
+from mcp_federation.node.calls.sdk import SdkCalls, note_status, noted_statuses
 from mcp_federation.node.calls.stdio import Pipe, StdioCalls
 from mcp_federation.node.calls.wire import CLIENT_INFO, Requests
 from mcp_federation.node.child import Child
 from mcp_federation.node.config import HttpSpec, StdioSpec
-from mcp_federation.node.faults import Ended
+from mcp_federation.node.faults import Ended, first_of
 from mcp_federation.node.stderr_tail import StderrTail
 from mcp_federation.node.toolboxes import ToolboxSpec
 
@@ -97,14 +97,7 @@ async def open_connection(
             server = _watched(pipe.streams(child), on_end)
         else:
             server = _watched(await _http(spec, stack), on_end)
-        client = Client(
-            server,
-            message_handler=on_message,
-            client_info=CLIENT_INFO,
-            # The SDK's response cache would answer a poll for changes with the old list.
-            cache=None,
-        )
-        await stack.enter_async_context(client)
+        client = await stack.enter_async_context(_client(server, on_message))
         calls: Calls
         if isinstance(spec, ToolboxSpec):
             calls = PythonCalls(name, spec.server, client, results, max_concurrency)
@@ -119,6 +112,21 @@ async def open_connection(
         finally:
             with anyio.CancelScope(shield=True):
                 await calls.close()
+
+
+@asynccontextmanager
+async def _client(server: Any, on_message: MessageHandlerFnT) -> AsyncIterator[Client]:
+    # The SDK's response cache would answer a poll for changes with the old list.
+    client = Client(server, message_handler=on_message, client_info=CLIENT_INFO, cache=None)
+    statuses = noted_statuses()
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(client)
+        except Exception as error:
+            if statuses and isinstance(first_of(error), MCPError):
+                raise Ended(f"it answers with HTTP status {statuses[-1]}") from error
+            raise
+        yield client
 
 
 @asynccontextmanager

@@ -28,6 +28,13 @@ async def note_status(response: httpx2.Response) -> None:
         statuses.append(response.status_code)
 
 
+def noted_statuses() -> list[int]:
+    """A list that gets the HTTP statuses which refuse what this task sends from now on."""
+    statuses: list[int] = []
+    _statuses.set(statuses)
+    return statuses
+
+
 class SdkCalls:
     """Calls tools by the SDK's client session."""
 
@@ -53,8 +60,7 @@ class SdkCalls:
 
     async def work(self, name: str, arguments: dict[str, Any], told: "Told | None") -> Outcome:
         """The call itself, without a deadline."""
-        statuses: list[int] = []
-        _statuses.set(statuses)
+        statuses = noted_statuses()
         try:
             result = await self._client.session.call_tool(
                 name, arguments, progress_callback=told, allow_input_required=True
