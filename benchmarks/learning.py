@@ -44,6 +44,9 @@ from mcp_federation.privacy.release import Gatherer
 
 OBJECTIVE = Objective.BALANCED
 ARMS = ("alone", "records", "statistics", "records, lying", "statistics, lying")
+HEARD_EVERY = 5
+"""Seconds until everybody has heard what was reported."""
+
 LIE_EVERY = 10
 LIES = 20
 """Every so many seconds, a liar reports so many executions of each tool that it has."""
@@ -166,7 +169,8 @@ class Simulation:
             lost = [self._call(node) for node in self.nodes if node not in self.liars]
             if turn % LIE_EVERY == 0:
                 self._lie()
-            self.mesh.hand_out(self.predictors)
+            if turn % HEARD_EVERY == 0:
+                self.mesh.hand_out(self.predictors)
             yield statistics.fmean(lost)
 
     def _call(self, node: str) -> float:

@@ -301,11 +301,15 @@ async def test_performance_is_summed_up_by_name_and_unfit_records_are_passed_ove
         {"mcp_name": "clock", "success": "maybe"},
         "nonsense",
         {"mcp_name": "oven", "success": True, "latency_ms": 5.5, "cost": 0},
+        {"mcp_name": "kiln", "success": True, "latency_ms": 10, "count": 30, "success_rate": 0.8},
+        {"mcp_name": "kiln", "success": False, "latency_ms": 50, "count": 10},
+        {"mcp_name": "kiln", "success": False, "latency_ms": 50, "count": 0},
     ]
     with HttpPeer({"GET /metadata": records}) as peer:
         assert await partner.performance(peer.url) == {
             "clock": Performance(2, 0.5, 20.0, 0.01),
             "oven": Performance(1, 1.0, 5.5, 0.0),
+            "kiln": Performance(40, 0.6, 20.0, 0.0),
         }
 
 

@@ -66,12 +66,19 @@ class PartnerEntry(Struct, frozen=True):
 
 
 class PartnerRecord(Struct, frozen=True):
-    """One record of a partner's `GET /metadata`; latency in ms."""
+    """One record of a partner's `GET /metadata`, or one entry for `count` executions; latency in ms."""
 
     mcp_name: str
     success: bool
     latency_ms: Annotated[float, Meta(ge=0, le=1e9)]
     cost: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    count: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+    success_rate: Annotated[float, Meta(ge=0, le=1)] | None = None
+
+    @property
+    def rate(self) -> float:
+        """The share of its executions that succeeded."""
+        return float(self.success) if self.success_rate is None else self.success_rate
 
 
 T = TypeVar("T")
@@ -260,10 +267,10 @@ def _refusal(status: int, body: bytes, peer: str, token: str | None) -> Federati
 
 
 def _summary(records: Sequence[PartnerRecord]) -> Performance:
-    count = len(records)
+    count = sum(record.count for record in records)
     return Performance(
         count=count,
-        success_rate=sum(record.success for record in records) / count,
-        latency_ms=sum(record.latency_ms for record in records) / count,
-        mean_cost=sum(record.cost for record in records) / count,
+        success_rate=min(1.0, sum(record.rate * record.count for record in records) / count),
+        latency_ms=sum(record.latency_ms * record.count for record in records) / count,
+        mean_cost=sum(record.cost * record.count for record in records) / count,
     )

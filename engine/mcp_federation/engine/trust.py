@@ -7,6 +7,7 @@ from statistics import fmean, median_low
 from typing import NamedTuple
 
 from mcp_federation.contract.messages import Tally
+from mcp_federation.estimation import MAX_LOG_LATENCY
 
 TOLERANCE = 4.0
 """Squared standard errors that a report may be off without losing trust: two sigma."""
@@ -57,9 +58,16 @@ class ReporterTrust:
     def __init__(self) -> None:
         self._of_others: dict[str, dict[str, float]] = {}
         self._of_itself: dict[str, dict[str, float]] = {}
+        self._trust: dict[str, float] = {}
 
     def of(self, reporter: str) -> float:
         """The trust in a reporter."""
+        known = self._trust.get(reporter)
+        if known is None:
+            known = self._trust[reporter] = self._judged(reporter)
+        return known
+
+    def _judged(self, reporter: str) -> float:
         others = self._of_others.get(reporter, {})
         itself = self._of_itself.get(reporter, {})
         n = len(others) + len(itself)
@@ -81,6 +89,7 @@ class ReporterTrust:
                 excess = max(0.0, median_low(errors) - TOLERANCE)
                 about = self._of_itself if reporter == provider else self._of_others
                 about.setdefault(reporter, {})[tool] = excess
+                self._trust.pop(reporter, None)
 
 
 def _squared_errors(one: View, other: View) -> float:
@@ -99,6 +108,6 @@ def _view(tally: Tally) -> View:
     return View(
         share,
         share * (1 - share) / n + tally.noise / n**2,
-        tally.log_latency / successes if successes >= 1 else 0.0,
+        min(max(tally.log_latency / successes, 0.0), MAX_LOG_LATENCY) if successes >= 1 else 0.0,
         SPREAD / successes + tally.log_noise / successes**2 if successes >= 1 else math.inf,
     )
