@@ -57,7 +57,7 @@ class World:
     """The size of a simulation, and its seed."""
 
     seed: int = 1
-    organisations: int = 30
+    organisations: int = 20
     tools: int = 10
     providers: int = 6
     calls: int = 1000
@@ -157,7 +157,7 @@ class Simulation:
         self.explorers = {node: Explorer(random=Random(world.seed)) for node in self.nodes}
         for predictor in self.predictors.values():
             for offer in self._all():
-                predictor.put(offer.name, Place(f"s{offer.tool % 4}", offer.node, "any"))
+                predictor.put(offer.name, Place(f"s{offer.tool % 4}", offer.node, "any", f"t{offer.tool}"))
         self.calling = Random(world.seed + 1)
 
     def regrets(self) -> Iterator[float]:

@@ -5,7 +5,7 @@ prior: both conjugate, so that sums are all that is needed, and tallies of any o
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import NamedTuple
@@ -97,21 +97,30 @@ def worth_at_most(tally: Tally, count: float) -> Tally:
 
 
 def evidence(
-    provider: str, reports: Mapping[str, Tally], trust: Callable[[str], float] = lambda _: 1.0
+    provider: str,
+    reports: Mapping[str, Tally],
+    trust: Callable[[str], float] = lambda _: 1.0,
+    rivals: Collection[str] = (),
 ) -> Tally:
     """What the reports on a provider's tool, by reporter, say together.
 
-    Each reporter counts by the trust (0 to 1) in it. What the provider says of itself counts for
-    `OWN_WEIGHT` executions at most, for half of that when callers know of as many, and so on.
+    Each reporter counts by the trust (0 to 1) in it. What the provider says of itself, and what `rivals`,
+    who offer the same tool, say of it, counts for `OWN_WEIGHT` executions each at most, for half of that
+    when callers know of as many, and so on.
     """
+    interested = {provider, *rivals}
     callers = total(
         scaled(worth_at_most(tally, REPORTER_WEIGHT), trust(reporter))
         for reporter, tally in reports.items()
-        if reporter != provider
+        if reporter not in interested
     )
     most = OWN_WEIGHT**2 / (OWN_WEIGHT + worth(callers))
-    own = worth_at_most(reports.get(provider, EMPTY), most)
-    return total((callers, scaled(own, trust(provider))))
+    claims = (
+        scaled(worth_at_most(tally, most), trust(reporter))
+        for reporter, tally in reports.items()
+        if reporter in interested
+    )
+    return total((callers, *claims))
 
 
 @dataclass(frozen=True, slots=True)

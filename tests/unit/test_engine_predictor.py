@@ -179,6 +179,17 @@ def test_a_caller_that_smears_a_tool_is_outvoted_by_others() -> None:
     assert success(predictor, "t0") > 0.85
 
 
+def test_who_offers_the_same_tool_is_no_witness_against_another() -> None:
+    predictor = PerformancePredictor()
+    for name in ("acme", "hooli"):
+        predictor.put(f"clock@{name}", Place("s", name, "c", "clock"))
+    smear = {"hooli": seen(100, 0.0), "globex": seen(20, 1.0)}
+    predictor.report("clock@acme", "acme", smear)
+    disinterested = PerformancePredictor()
+    disinterested.report("clock@acme", "acme", smear)
+    assert success(predictor, "clock@acme") > success(disinterested, "clock@acme") + 0.2
+
+
 def test_what_we_saw_ourselves_decides_between_two_that_disagree() -> None:
     predictor = PerformancePredictor()
     for number in range(5):

@@ -53,11 +53,12 @@ _OWN_FADE = 1 - 1 / OWN_MEMORY
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a tool stands: what it shares with others, from the closest on."""
+    """Where a tool stands: what it shares with others, from the closest on; and its plain local name."""
 
     server: str = ""
     node: str = ""
     category: str = ""
+    tool: str = ""
 
     @property
     def levels(self) -> tuple[tuple[str, ...], ...]:
@@ -135,6 +136,7 @@ class PerformancePredictor:
         self._clock = clock
         self._tools: dict[str, _Known] = {}
         self._levels: dict[tuple[str, ...], tuple[Tally, float]] = {}
+        self._offers: dict[str, set[str]] = {}
         self.trust = ReporterTrust()
 
     def put(self, name: str, place: Place) -> None:
@@ -144,6 +146,8 @@ class PerformancePredictor:
             self._move(known, EMPTY)
             known.place = place
             self._share(known)
+        if place.tool and place.node:
+            self._offers.setdefault(place.tool, set()).add(place.node)
 
     def observe(self, name: str, *, success: bool, latency_ms: float) -> None:
         """Take in what became of a call from here."""
@@ -158,14 +162,14 @@ class PerformancePredictor:
         known.own = total((scaled(known.own, _OWN_FADE * self._age(known.own_at)), one))
         known.own_at = now
         if known.reports:
-            self.trust.compare(name, known.provider, known.reports, known.own)
+            self._compare(name, known)
         self._share(known)
 
     def report(self, name: str, provider: str, reports: Mapping[str, Tally]) -> None:
         """Take in what others say of the tool, by reporter; it replaces what they said before."""
         known = self._known(name)
         known.provider, known.reports, known.reported_at = provider, dict(reports), self._clock()
-        self.trust.compare(name, provider, reports, known.own)
+        self._compare(name, known)
         self._share(known)
 
     def is_measured(self, name: str) -> bool:
@@ -189,6 +193,13 @@ class PerformancePredictor:
             max(0.0, seen.cost / seen.count) if has_evidence else 0.0,
         )
 
+    def _compare(self, name: str, known: _Known) -> None:
+        self.trust.compare(name, known.provider, known.reports or {}, known.own, self._rivals(known))
+
+    def _rivals(self, known: _Known) -> set[str]:
+        """Who else offers the tool, and gains when nobody calls this one."""
+        return self._offers.get(known.place.tool, set()) - {known.provider}
+
     def _known(self, name: str) -> _Known:
         return self._tools.setdefault(name, _Known(Place()))
 
@@ -199,7 +210,7 @@ class PerformancePredictor:
         own = scaled(known.own, self._age(known.own_at)) if known.own.count else EMPTY
         if not known.reports:
             return own
-        heard = evidence(known.provider, known.reports, self.trust.of)
+        heard = evidence(known.provider, known.reports, self.trust.of, self._rivals(known))
         return total((own, scaled(heard, _OWN_FADE**own.count * self._age(known.reported_at))))
 
     def _share(self, known: _Known) -> None:

@@ -185,7 +185,8 @@ def bounds_of(prediction: Prediction) -> Bounds:
 
 def _place(spec: MCPToolSpec) -> Place:
     server, node = spec.metadata.get("server"), spec.metadata.get("node")
-    return Place(str(server or ""), str(node or ""), spec.category.value)
+    local = base_name(str(spec.metadata.get("local_name", spec.name)))
+    return Place(str(server or ""), str(node or ""), spec.category.value, local)
 
 
 def _local_names(spec: MCPToolSpec) -> set[str]:

@@ -1,7 +1,7 @@
 """How far each reporter is believed: by how it agrees with everybody else on the same tools. Pure."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from heapq import nlargest
 from statistics import fmean, median_low
 from typing import NamedTuple
@@ -75,9 +75,17 @@ class ReporterTrust:
         wrong = median_low((*BENEFIT, *others.values()))
         return earned / (1 + max(wrong, fmean(itself.values()) if itself else 0.0))
 
-    def compare(self, tool: str, provider: str, reports: Mapping[str, Tally], own: Tally) -> None:
-        """Compare the reports on a tool with each other."""
-        witnesses = {reporter: tally for reporter, tally in reports.items() if reporter != provider}
+    def compare(
+        self,
+        tool: str,
+        provider: str,
+        reports: Mapping[str, Tally],
+        own: Tally,
+        rivals: Collection[str] = (),
+    ) -> None:
+        """Compare the reports on a tool with each other; those who offer the like are no witnesses."""
+        interested = {provider, *rivals}
+        witnesses = {reporter: tally for reporter, tally in reports.items() if reporter not in interested}
         most = nlargest(MAX_WITNESSES, witnesses.items(), key=lambda item: item[1].count)
         known = {name: _view(tally) for name, tally in most if tally.count >= MIN_OTHERS}
         if own.count >= MIN_OTHERS:
