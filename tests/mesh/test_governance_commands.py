@@ -13,8 +13,11 @@ from mcp_federation.bus.nats import NatsBus
 from mcp_federation.cli.main import main
 from mcp_federation.contract.messages import Registration, Verdict, decode, encode
 from mcp_federation.contract.subjects import AUDIT, REGISTER
+from mcp_federation.trust.approvals import Approver
+from mcp_federation.trust.keys import load_key
 from tests.support.nats_server import NatsServer, temporary_folder
 from tests.support.processes import Processes
+from tests.support.publishing import Publisher
 from tests.support.registrations import CLEAN, a_registration, a_tool
 
 pytestmark = [pytest.mark.mesh, pytest.mark.timeout(120)]
@@ -156,6 +159,21 @@ def test_the_trail_is_shown_searched_and_checked(processes: Processes, command: 
     assert command("audit", "--anchor", f"{number}:{chain[::-1]}")[0] == 1
     assert command("audit", "--anchor", "nonsense")[0] == 1
     assert command("audit", "--since", "yesterday")[0] == 1
+
+
+def test_an_import_policy_holds_for_the_commands_too(
+    processes: Processes, command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    approver = Approver(load_key(processes.key_file.with_name("governance.key")))
+    on_bus(processes, lambda bus: Publisher(bus, "acme", approver).publish("seventh"))
+    assert command("discover", "seventh")[1].startswith("seventh@acme\t")
+    policy = tmp_path / "imports.toml"
+    policy.write_text('deny = ["*@acme"]')
+    monkeypatch.setenv("MCP_FEDERATION_IMPORT_POLICY", str(policy))
+    assert command("discover", "seventh")[:2] == (0, "")
+    policy.write_text("deny = 3")
+    code, _, err = command("discover", "seventh")
+    assert (code, "imports.toml, line 1, deny" in err) == (1, True)
 
 
 def test_a_trail_that_somebody_wrote_into_is_told(processes: Processes, command: Command) -> None:

@@ -63,7 +63,7 @@ def test_tools_are_read_in_every_form_that_they_are_kept_in(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], document: Any
 ) -> None:
     assert scan(a_file(tmp_path, document)) == 0
-    assert "1 tools: 1 approved" in capsys.readouterr().out
+    assert "1 tool: 1 approved" in capsys.readouterr().out
 
 
 def test_what_is_wrong_is_told_with_its_place_its_words_and_what_to_do(

@@ -2,12 +2,13 @@ import io
 import json
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from mcp_federation.contract.messages import ServerState
+from mcp_federation.contract.messages import RefusedTool, ServerState
 from mcp_federation.mesh.readiness import RunningServer
 from mcp_federation.mesh.screen import ReadyMesh, examples, program, show_ready
 from mcp_federation.mesh.terminal import PIPED_WIDTH, make_console, safe_text
@@ -51,6 +52,20 @@ def test_the_table_says_what_runs_where(tmp_path: Path) -> None:
     rows = [line.split() for line in text.splitlines()]
     assert ["acme", "time", "now", "ready", "13"] in rows
     assert ["bad", "-", "failed"] in rows
+
+
+def test_tools_that_are_not_published_are_told_with_what_to_do(tmp_path: Path) -> None:
+    waiting = RefusedTool(name="time.set", decision="quarantined", why="it does more; and more")
+    rejected = RefusedTool(name="time.gone", decision="rejected", why="it \x1b[2Jhides")
+    server = RunningServer("acme", ServerState(name="time", state="ready"), (), (waiting, rejected))
+    text = shown(replace(ready(tmp_path), servers=(server,)))
+    assert "time.set@acme waits for a person: it does more\n" in text
+    assert "time.gone@acme is not published: it \ufffd[2Jhides" in text
+    assert "governance review" in text
+    many = replace(server, refused=(rejected,) * 30)
+    text = shown(replace(ready(tmp_path), servers=(many,)))
+    assert "… and 20 more" in text
+    assert "governance review" not in text
 
 
 def test_why_a_server_failed_is_shown_without_what_drives_a_terminal(tmp_path: Path) -> None:

@@ -16,10 +16,12 @@ from rich.text import Text
 from mcp_federation.bus.protocol import Bus
 from mcp_federation.cli.client import run_on_bus
 from mcp_federation.cli.findings import DECISION_STYLES, show_changes, show_findings
-from mcp_federation.contract.messages import Case, Ruling, encode
+from mcp_federation.contract.messages import Case, Finding, Registration, Ruling, encode
 from mcp_federation.contract.names import federated_name
 from mcp_federation.errors import Conflict, InvalidRequest
 from mcp_federation.governance.app import KEY_FILE
+from mcp_federation.governance.checks.reading import read
+from mcp_federation.governance.excerpts import excerpt
 from mcp_federation.governance.operators import Operator, is_pending, standing
 from mcp_federation.mesh.state import RunningMesh, StateDir
 from mcp_federation.mesh.terminal import make_console, safe_text
@@ -109,12 +111,23 @@ def show_case(console: Console, case: Case) -> None:
         show_changes(console, case.verdict.changes)
     if case.verdict.findings:
         console.print(Text("\nWhat was found", "bold"))
-        show_findings(console, case.verdict.findings)
+        show_findings(console, case.verdict.findings, _excerpts(case))
     if state == "quarantined":
         shown = federated_name(case.name, case.node)
         console.print(Text("\nDecide", "bold"))
         for act in ("approve", "reject"):
             console.print(Text(f"  mcp-federation governance {act} {safe_text(shown)!r} --reason '…'"))
+
+
+def _excerpts(case: Case) -> dict[Finding, str]:
+    """The words that each finding is about, where governance kept the text."""
+    approved = case.approved if case.approved_digest == case.verdict.digest else None
+    tool = case.pending or approved
+    if tool is None:
+        return {}
+    text = Registration(node=case.node, tool=tool, digest=case.verdict.digest, server=case.server)
+    reading = read(text)
+    return {finding: excerpt(reading, finding) for finding in case.verdict.findings}
 
 
 def _show_reasons(console: Console, case: Case) -> None:

@@ -189,9 +189,11 @@ def _show_sum(console: Console, report: Report) -> None:
     counts = [f"{report.count(decision)} {decision}" for decision in ("approved", "quarantined", "rejected")]
     total = sum(len(tools) for _, tools in report.servers)
     console.print(
-        Text(f"\n{total:,} tools: {', '.join(counts)} by the policy {report.policy.name!r}, ", "bold").append(
-            f"{report.seconds:.1f} s", "dim"
-        )
+        Text(
+            f"\n{total:,} tool{'s' * (total != 1)}: {', '.join(counts)} "
+            f"by the policy {report.policy.name!r}, ",
+            "bold",
+        ).append(f"{report.seconds:.1f} s", "dim")
     )
 
 

@@ -7,13 +7,12 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 from secrets import token_hex
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mcp_federation.bus.protocol import Bus
 from mcp_federation.contract.subjects import GOVERNANCE_QUEUE, GOVERNANCE_STREAMS, REGISTER, REVIEW
-from mcp_federation.engine.llm import ChatEndpoint
 from mcp_federation.errors import FederationError, InvalidRequest
 from mcp_federation.governance.helpers import Helpers, help_out
 from mcp_federation.governance.model_judge import ModelJudge
@@ -31,6 +30,9 @@ from mcp_federation.trust.orders import OrderVerifier
 from mcp_federation.trust.policy import PRESETS, Policy
 from mcp_federation.trust.policy_file import load_policy
 from mcp_federation.trust.seals import Sealer
+
+if TYPE_CHECKING:
+    from mcp_federation.engine.llm import ChatEndpoint
 
 log = get_logger("governance")
 
@@ -78,9 +80,12 @@ def _earlier_keys(settings: Settings) -> tuple[TrustedKey, ...]:
     return read_trusted_keys(sources)
 
 
-def _model(settings: Settings) -> ChatEndpoint | None:
+def _model(settings: Settings) -> "ChatEndpoint | None":
     if settings.judge_model is None:
         return None
+    # Here, since its HTTP client takes longer to import than all else, and few need it.
+    from mcp_federation.engine.llm import ChatEndpoint
+
     key = settings.judge_key.get_secret_value() if settings.judge_key else None
     return ChatEndpoint(
         key, base_url=settings.judge_url, model=settings.judge_model, timeout=settings.judge_timeout
@@ -109,7 +114,7 @@ class GovernanceWorker:
         policy: Policy = PRESETS["standard"],
         operators: Iterable[TrustedKey] = (),
         earlier_keys: Iterable[TrustedKey] = (),
-        model: ChatEndpoint | None = None,
+        model: "ChatEndpoint | None" = None,
     ) -> None:
         self._bus = bus
         self._key_file = state_dir / KEY_FILE

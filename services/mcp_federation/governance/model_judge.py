@@ -6,17 +6,19 @@ and a sentence, and all that may come of it is one more finding.
 
 import asyncio
 from collections import OrderedDict
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, Struct
 
 from mcp_federation.contract.messages import Finding, Registration
-from mcp_federation.engine.llm import ChatEndpoint
 from mcp_federation.errors import FederationError
 from mcp_federation.governance.checks.quoting import quote
 from mcp_federation.governance.verdict import MODEL_RULE
 from mcp_federation.logs import get_logger
+
+if TYPE_CHECKING:
+    from mcp_federation.engine.llm import ChatEndpoint
 
 log = get_logger("governance")
 
@@ -43,7 +45,7 @@ class _Opinion(Struct):
 class ModelJudge:
     """Asks a chat model about each text once, however many ask for it at a time."""
 
-    def __init__(self, endpoint: ChatEndpoint) -> None:
+    def __init__(self, endpoint: "ChatEndpoint") -> None:
         self._endpoint = endpoint
         self._opinions: OrderedDict[str, asyncio.Task[_Opinion]] = OrderedDict()
 

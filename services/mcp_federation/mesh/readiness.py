@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from mcp_federation.bus.protocol import Bus
 from mcp_federation.catalog.replica import CatalogReplica
 from mcp_federation.catalog.state import CatalogState, NodeState
-from mcp_federation.contract.messages import Presence, ServerState
+from mcp_federation.contract.messages import Presence, RefusedTool, ServerState
 from mcp_federation.errors import DeadlineExceeded
 from mcp_federation.trust.approvals import ApprovalVerifier
 from mcp_federation.trust.keys import parse_trusted_key
@@ -23,11 +23,12 @@ _LOOK_AGAIN: Final = 0.05
 
 @dataclass(frozen=True)
 class RunningServer:
-    """An MCP server of a node, with the local names of its published tools."""
+    """An MCP server of a node, with the local names of its published tools, and those that are not."""
 
     node: str
     state: ServerState
     tools: tuple[str, ...]
+    refused: tuple[RefusedTool, ...] = ()
 
 
 async def wait_for_file(path: Path, timeout: float) -> str:
@@ -99,9 +100,14 @@ def _servers(node: NodeState) -> list[RunningServer]:
             node.name,
             server,
             tuple(sorted(name for name, tool in node.tools.items() if tool.entry.server == server.name)),
+            tuple(tool for tool in presence.refused if _is_of(tool, server.name)),
         )
         for server in presence.servers
     ]
+
+
+def _is_of(tool: RefusedTool, server: str) -> bool:
+    return tool.name == server or tool.name.startswith(f"{server}.")
 
 
 def _answers_ready(url: str) -> bool:

@@ -22,6 +22,7 @@ from mcp_federation.mesh.readiness import RunningServer
 from mcp_federation.mesh.terminal import safe_text
 from mcp_federation.mesh.topology import Example, process_of
 
+MAX_REFUSED: Final = 10
 _STYLES: Final = {"ready": "green", "starting": "yellow", "failed": "bold red", "stopped": "dim"}
 _TOKEN = "$MCP_FEDERATION_TOKEN"  # noqa: S105 - the name of the variable that holds it
 
@@ -50,7 +51,24 @@ def show_ready(console: Console, mesh: ReadyMesh) -> None:
     for server in (server for server in mesh.servers if server.state.reason):
         name = safe_text(f"{server.state.name}@{server.node}")
         console.print(Text(f"  {name}: {safe_text(server.state.reason)}", "red"))
+    _show_refused(console, mesh)
     _show_examples(console, mesh)
+
+
+def _show_refused(console: Console, mesh: ReadyMesh) -> None:
+    refused = [(server.node, tool) for server in mesh.servers for tool in server.refused]
+    for node, tool in refused[:MAX_REFUSED]:
+        name = safe_text(f"{tool.name}@{node}")
+        why = safe_text(tool.why.split("; ")[0])
+        if tool.decision == "quarantined":
+            console.print(Text(f"  {name} waits for a person: {why}", "yellow"))
+        else:
+            console.print(Text(f"  {name} is not published: {why}", "red"))
+    if len(refused) > MAX_REFUSED:
+        console.print(Text(f"  … and {len(refused) - MAX_REFUSED} more", "yellow"))
+    if any(tool.decision == "quarantined" for _, tool in refused):
+        words = [*program(), "governance", "review", *_state_flags(mesh.state_dir)]
+        console.print(Text(f"  {shlex.join(words)}", "cyan"), soft_wrap=True)
 
 
 def _processes(mesh: ReadyMesh) -> Table:
@@ -115,8 +133,6 @@ def examples(edge_url: str, example: Example, state_dir: Path, *, closed: bool) 
     header = [f'-H "Authorization: Bearer {_TOKEN}"'] if closed else []
     body = json.dumps({"mcp_name": example.tool, "args": [], "kwargs": dict(example.arguments)})
     arguments = [f"{key}={value}" for key, value in example.arguments.items()]
-    default = state_dir == Path(".mcp-federation").resolve()
-    flags = [] if default else ["--state-dir", str(state_dir)]
     return [
         _lines([f"curl -s {edge_url}/discover", *header]),
         _lines(
@@ -127,8 +143,13 @@ def examples(edge_url: str, example: Example, state_dir: Path, *, closed: bool) 
                 f"-d {shlex.quote(body)}",
             ]
         ),
-        [shlex.join([*program(), "call", example.tool, *arguments, *flags])],
+        [shlex.join([*program(), "call", example.tool, *arguments, *_state_flags(state_dir)])],
     ]
+
+
+def _state_flags(state_dir: Path) -> list[str]:
+    default = state_dir == Path(".mcp-federation").resolve()
+    return [] if default else ["--state-dir", str(state_dir)]
 
 
 def _lines(parts: Iterable[str]) -> list[str]:
