@@ -37,9 +37,11 @@ from mcp_federation.contract.subjects import (
 )
 from mcp_federation.errors import Conflict, NodeUnavailable, ToolNotFound, Unauthorized
 from mcp_federation.governance.operators import Operator, is_pending, standing
+from mcp_federation.governance.verdict import Past, judge
 from mcp_federation.trust.approvals import issued_at
 from mcp_federation.trust.keys import load_key
 from mcp_federation.trust.orders import Act, sign_order
+from mcp_federation.trust.policy import PRESETS
 from tests.conftest import Connect
 from tests.support.node_servers import Mesh, boxed, hurry, mesh_on, toolbox
 from tests.support.registrations import CLEAN, a_registration, a_tool, rules
@@ -108,6 +110,23 @@ async def test_what_a_person_approved_stays_approved_when_it_is_asked_about_agai
         verdict = await register(mesh, registration)
         assert (verdict.decision, "description-placeholder" in rules(verdict.findings)) == ("approved", True)
         assert verdict.reviewer.startswith("ann")
+
+
+def test_a_person_decides_under_the_strictest_policy_too() -> None:
+    registration = a_registration(a_tool(schema={"type": "object", "description": "long " * 20_000}))
+    verdict = judge(registration, policy=PRESETS["strict"])
+    assert verdict.decision == "quarantined"
+    ruling = Ruling(
+        node="acme",
+        name=verdict.name,
+        digest=verdict.digest,
+        decision="approved",
+        by="ann",
+        at=1,
+        rules=tuple(finding.rule for finding in verdict.findings),
+    )
+    ruled = Past(Case(node="acme", name=verdict.name, verdict=verdict, at=0, ruling=ruling))
+    assert judge(registration, policy=PRESETS["strict"], past=ruled).decision == "approved"
 
 
 async def test_a_persons_approval_covers_just_the_text_that_they_saw(

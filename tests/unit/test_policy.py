@@ -119,7 +119,10 @@ def test_a_person_stands_for_what_would_be_quarantined_and_for_nothing_more() ->
     reviewed = Subject(TOOL.node, TOOL.name, TOOL.digest, TOOL.checks, reviewer="ann")
     assert outcome(STANDARD, a_finding(), subject=reviewed) == "approved"
     assert outcome(STANDARD, a_finding("high"), subject=reviewed) == "rejected"
-    assert outcome(replace(STANDARD, reviewed=False), a_finding(), subject=reviewed) == "quarantined"
+    foreign = replace(STANDARD, reviewed=False)
+    assert outcome(foreign, a_finding(), subject=reviewed) == "quarantined"
+    assert weigh([a_finding()], foreign, reviewed, own_reviewer=True).decision == "approved"
+    assert weigh([a_finding("high")], foreign, reviewed, own_reviewer=True).decision == "rejected"
 
 
 def test_the_reasons_name_the_rule_the_policy_and_the_person() -> None:

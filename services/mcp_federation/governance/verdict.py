@@ -85,7 +85,7 @@ def judge(
     node, name, digest = registration.node, registration.tool.name, registration.digest
     reviewer = _reviewer(registration, findings, policy.of(node), past.case)
     subject = Subject(node, name, digest, checks, reviewer)
-    judgement = weigh(findings, policy, subject)
+    judgement = weigh(findings, policy, subject, own_reviewer=True)
     verdict = Verdict(
         node=node,
         name=name,

@@ -47,8 +47,9 @@ class Policy(Struct, frozen=True, kw_only=True):
     """What is approved, what a person decides, and what is rejected.
 
     `required` names the suites of checks that must have run. `allow` and `deny` hold digests and
-    shell patterns of federated names (`time.*@globex`, `*@globex`). `reviewed`: whether a person's approval
-    stands for what would be quarantined. `organisations` replaces the policy for some nodes.
+    shell patterns of federated names (`time.*@globex`, `*@globex`). `reviewed`: whether the approval of a
+    person at the governance that it comes from stands for what would be quarantined here. `organisations`
+    replaces the policy for some nodes.
     """
 
     name: str
@@ -130,8 +131,14 @@ class Judgement:
     reasons: tuple[str, ...] = field(default=())
 
 
-def weigh(findings: Iterable[Finding], policy: Policy, subject: Subject) -> Judgement:
-    """What the policy makes of findings on a tool; the gravest of them decides."""
+def weigh(
+    findings: Iterable[Finding], policy: Policy, subject: Subject, *, own_reviewer: bool = False
+) -> Judgement:
+    """What the policy makes of findings on a tool; the gravest of them decides.
+
+    `own_reviewer`: the subject's reviewer is one of ours, whose approval counts whatever the policy says of
+    those of others.
+    """
     own = policy.of(subject.node)
     findings = tuple(findings)
     if pattern := _match(own.deny, subject):
@@ -148,7 +155,7 @@ def weigh(findings: Iterable[Finding], policy: Policy, subject: Subject) -> Judg
     reasons = _reasons(calls, own)
     if missing:
         reasons.append(f"the policy {own.name!r} requires the checks {', '.join(missing)}, which did not run")
-    if gravest == "quarantine" and subject.reviewer and own.reviewed:
+    if gravest == "quarantine" and subject.reviewer and (own_reviewer or own.reviewed):
         return Judgement("approved", (f"{subject.reviewer} approved it", *reasons))
     return Judgement(_DECISIONS[gravest], tuple(reasons))
 
