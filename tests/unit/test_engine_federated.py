@@ -52,6 +52,7 @@ class Mesh:
         self.called: list[str] = []
         self.on_change: Callable[[], None] | None = None
         self.stopped = False
+        self.readings = 0
 
     async def load(self) -> None:
         if self.failure:
@@ -65,10 +66,12 @@ class Mesh:
         self.stopped = True
 
     def entries(self) -> Iterable[MCPToolSpec]:
+        self.readings += 1
         return self.specs
 
     def performance(self) -> Mapping[str, Performance]:
-        return self.measured
+        fresh, self.measured = self.measured, {}
+        return fresh
 
     async def execute(self, spec: MCPToolSpec, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         self.called.append(spec.name)
@@ -340,6 +343,38 @@ async def test_a_live_source_is_followed_until_the_engine_is_closed() -> None:
         assert spec_of(made, "oven@acme").reliability_score == 0.9
         assert spec_of(made, "wikipedia_mcp").reliability_score == 0.96
     assert mesh.stopped
+
+
+async def test_a_measurement_counts_at_once_without_another_look_at_the_catalog_and_before_its_tool() -> None:
+    mesh = Mesh(tool_spec("clock", "acme"))
+    async with engine(sources=[mesh]) as made:
+        assert remote(made) == ["clock@acme"]
+        readings = mesh.readings
+        mesh.measured = {"clock@acme": Performance(10, 0.5, 3.0), "later@acme": Performance(10, 0.4, 3.0)}
+        assert spec_of(made, "clock@acme").reliability_score == 0.5
+        assert mesh.readings == readings
+        mesh.specs.append(tool_spec("later", "acme"))
+        assert mesh.on_change is not None
+        mesh.on_change()
+        assert spec_of(made, "later@acme").reliability_score == 0.4
+
+
+async def test_a_call_counts_for_or_against_its_tool_unless_the_caller_is_to_blame() -> None:
+    mesh = Mesh(tool_spec("clock", "acme"))
+    async with engine(sources=[mesh]) as made:
+
+        def expected() -> float:
+            return made.pareto_registry.predict("clock@acme").success_probability
+
+        before = expected()
+        await made.execute("clock")
+        good = expected()
+        assert good > before
+        for error, blamed in ((errors.InvalidArguments("no"), False), (errors.ToolFailed("no"), True)):
+            mesh.refusals["clock@acme"] = error
+            with pytest.raises(type(error)):
+                await made.execute("clock")
+            assert (expected() < good) == blamed
 
 
 async def test_a_source_that_fails_costs_its_own_tools_only() -> None:

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from mcp_federation.engine import partner
 from mcp_federation.engine.mesh_source import NatsMesh
+from mcp_federation.engine.pareto import Performance
 from mcp_federation.engine.rag import RAGMCPEngine
 from mcp_federation.engine.registry import ParetoMCPRegistry
 from mcp_federation.engine.retrieval import Retriever
@@ -95,6 +96,7 @@ class FederatedRAGMCPEngine(RAGMCPEngine):
         token = token or os.environ.get("MCP_FEDERATION_TOKEN") or None
         self._sources: list[CatalogSource] = [*sources, *self._partners(urls, token)]
         self._owned: dict[str, dict[str, MCPToolSpec]] = {source.label: {} for source in self._sources}
+        self._measured: dict[str, dict[str, Performance]] = {source.label: {} for source in self._sources}
         self._owners: dict[str, CatalogSource] = {}
         self._clashes: set[tuple[str, str]] = set()
         self._changed: set[str] = set()
@@ -189,9 +191,15 @@ class FederatedRAGMCPEngine(RAGMCPEngine):
 
     def _catch_up(self) -> None:
         for source in self._sources:
+            fresh = source.performance()
+            self._measured[source.label].update(fresh)
             if source.label in self._changed:
                 self._changed.discard(source.label)
                 self._merge(source)
+            owned = self._owned[source.label]
+            for name, measured in fresh.items():
+                if name in owned and self._registry.performance(name) != measured:
+                    self._registry.record_performance(name, measured)
 
     def _merge(self, source: CatalogSource) -> None:
         owned = self._owned[source.label]
@@ -206,11 +214,10 @@ class FederatedRAGMCPEngine(RAGMCPEngine):
                 self._note_clash(source, name)
                 continue
             self._registry.add_mcp(spec)
+            if name not in owned and (measured := self._measured[source.label].get(name)):
+                self._registry.record_performance(name, measured)
             owned[name] = spec
             self._owners[name] = source
-        for name, measured in source.performance().items():
-            if name in owned and self._registry.performance(name) != measured:
-                self._registry.record_performance(name, measured)
 
     def _note_clash(self, source: CatalogSource, name: str) -> None:
         if (source.label, name) not in self._clashes:

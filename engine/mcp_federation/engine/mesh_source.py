@@ -109,8 +109,9 @@ class NatsMesh:
         return [spec for _, spec in self._known.values()]
 
     def performance(self) -> Mapping[str, Performance]:
-        """What the mesh's metrics say."""
-        return self._performance
+        """What the mesh's metrics say that they did not before."""
+        fresh, self._performance = self._performance, {}
+        return fresh
 
     async def execute(self, spec: MCPToolSpec, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Run one of its tools over the bus."""
@@ -133,7 +134,6 @@ class NatsMesh:
 
         async def on_performance(stored: Stored) -> None:
             self._measure(decode(stored.payload, PerformanceMessage))
-            on_change()
 
         measured = await bus.follow(PERFORMANCE_STREAM, on_performance)
         catalog = CatalogReplica(bus, self._verifier, self._imports)

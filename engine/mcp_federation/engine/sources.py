@@ -53,7 +53,7 @@ class CatalogSource(Protocol):
         ...
 
     def performance(self) -> Mapping[str, Performance]:
-        """What is measured of the tools, by the names of `entries`."""
+        """What was measured of tools since it was last asked, by the names of `entries`."""
         ...
 
     async def execute(self, spec: MCPToolSpec, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -127,8 +127,9 @@ class RestPartner:
         return [spec for _, spec in self._listed.values()]
 
     def performance(self) -> Mapping[str, Performance]:
-        """What the partner's own records say."""
-        return self._performance
+        """What the partner's own records said at the last load."""
+        fresh, self._performance = self._performance, {}
+        return fresh
 
     async def execute(self, spec: MCPToolSpec, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Run it at the partner."""
