@@ -11,6 +11,7 @@ import pytest
 from mcp_federation.contract.mcp import CallResult, decode_result
 from mcp_federation.contract.messages import Progress
 from mcp_federation.errors import DeadlineExceeded, PayloadTooLarge, ServerUnavailable, ToolFailed
+from mcp_federation.node import link
 from mcp_federation.node.calls.http import HttpCalls
 from mcp_federation.node.calls.python import PythonCalls
 from mcp_federation.node.calls.sdk import SdkCalls
@@ -50,6 +51,12 @@ class Box:
 
 
 Make = Callable[..., Awaitable[Box]]
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a server may need longer to be back than a call would wait for it."""
+    monkeypatch.setattr(link, "RECONNECT_TIMEOUT", 30.0)
 
 
 @pytest.fixture
@@ -129,6 +136,7 @@ async def test_a_stop_ends_the_calls_under_way(box: Box) -> None:
         await call
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("kind", ["http", "older http"])
 async def test_a_call_waits_for_a_server_that_is_just_restarting(make: Make, kind: str) -> None:
     box = await make(kind)
@@ -140,6 +148,7 @@ async def test_a_call_waits_for_a_server_that_is_just_restarting(make: Make, kin
     assert await call == "a"
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("kind", ["http", "older http"])
 async def test_what_may_have_run_is_run_again_only_where_that_is_harmless(make: Make, kind: str) -> None:
     for tool in ("wait", "second_time"):
@@ -157,12 +166,14 @@ async def test_what_may_have_run_is_run_again_only_where_that_is_harmless(make: 
         assert await box.value("echo", text="a") == "a"
 
 
+@pytest.mark.usefixtures("patient")
 async def test_what_is_harmless_is_run_again_on_a_server_that_crashed(make: Make, tmp_path: Path) -> None:
     box = await make("plain")
     assert (await box.call("crash_once", file=str(tmp_path / "crashed"))).text == "crash_once"
     assert box.server.state.restarts == 1
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_session_that_the_server_forgot_is_opened_again_under_the_call(make: Make) -> None:
     box = await make("older http")
     assert box.http is not None
@@ -171,6 +182,7 @@ async def test_a_session_that_the_server_forgot_is_opened_again_under_the_call(m
     assert box.seen.calls == 1
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("kind", ["http", "older http"])
 @pytest.mark.parametrize("status", [401, 404])
 async def test_a_call_that_was_refused_before_it_ran_is_tried_again(
