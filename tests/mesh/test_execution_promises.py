@@ -15,7 +15,7 @@ from mcp_federation.client import FederationClient
 from mcp_federation.contract.mcp import CallParams, decode_result
 from mcp_federation.contract.messages import ErrorReply, decode, encode
 from mcp_federation.contract.subjects import EXECUTE, Header
-from mcp_federation.errors import DeadlineExceeded, NodeLost, Overloaded
+from mcp_federation.errors import DeadlineExceeded, NodeLost
 from tests.support.nats_server import NatsServer, eventually, temporary_folder
 from tests.support.processes import Process, Processes, instances, published
 
@@ -194,25 +194,3 @@ async def test_a_node_that_is_stopped_finishes_what_it_has_and_ends_well(
     assert await replicas[0].stop() == 0
     assert (await call).value == "finished"
     assert await client.catalog.wait_until(lambda: not client.catalog.state.is_available("acme"), 5)
-
-
-async def test_a_full_node_refuses_at_once_and_says_when_to_come_again(
-    mesh: Processes, client: FederationClient
-) -> None:
-    full = mesh.node("full", max_in_flight=4)
-    await published(client, "ledger.charge@full")
-    outcomes = await asyncio.gather(
-        *(
-            client.execute("ledger.charge@full", {"call": f"many {number}", "seconds": 2}, timeout=10)
-            for number in range(100)
-        ),
-        return_exceptions=True,
-    )
-    await full.stop()
-    refused = [outcome for outcome in outcomes if isinstance(outcome, Overloaded)]
-    done = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
-    assert len(refused) + len(done) == 100
-    assert len(done) >= 4
-    assert all(outcome.details["retry_after_ms"] > 0 for outcome in refused)
-    ran = mesh.ledger.count("charge")
-    assert sum(count for call, count in ran.items() if call.startswith("many")) == len(done)
