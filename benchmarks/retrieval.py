@@ -8,6 +8,7 @@ installed has a row that says so. Each system and set runs in a process of its o
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from rich.table import Table
 from benchmarks.report import WIDTH, number
 from benchmarks.retrieval_data import load_sets
 from benchmarks.retrieval_systems import SYSTEMS
-from benchmarks.retrieval_worker import alone
+from benchmarks.retrieval_worker import alone, together
 
 _COLUMNS = (
     ("R@1", "recall_1", 3),
@@ -33,6 +34,17 @@ _COLUMNS = (
     ("index s", "index_s", 2),
     ("MiB", "memory_mib", 0),
 )
+
+_SPEED = (
+    ("p50_ms", "a request, p50, ms", 2),
+    ("p99_ms", "a request, p99, ms", 2),
+    ("per_s_two_processes", "requests/s, two processes", 0),
+    ("change_ms", "until a change is found, worst of 20, ms", 2),
+    ("memory_mib", "memory above a bare Python process, tools included, MiB", 0),
+    ("start_s", "from the start of the process to the first answer, with a saved index, s", 2),
+    ("start_without_index_s", "the same without one, s", 2),
+)
+REQUESTS = 1_000
 
 
 def print_set(console: Console, name: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
@@ -48,12 +60,35 @@ def print_set(console: Console, name: str, rows: Mapping[str, Mapping[str, Any]]
     console.print(table)
 
 
+def measure_speed(data: Path, tools: int) -> dict[str, float]:
+    """The engine over many tools: without and with a saved index, and two processes at once."""
+    with tempfile.TemporaryDirectory() as cache:
+        given = {"folder": str(data.resolve()), "tools": tools, "cache": cache, "requests": REQUESTS}
+        cold = alone("many_tools", **given)
+        warm = alone("many_tools", **given)
+        two = together(2, "many_tools", **given)
+    return {
+        **warm,
+        "start_without_index_s": cold["start_s"],
+        "per_s_two_processes": sum(process["per_s"] for process in two),
+    }
+
+
+def print_speed(console: Console, tools: int, speed: Mapping[str, float]) -> None:
+    """The table of the test of speed."""
+    table = Table("what", "figure", title=f"{tools:,} tools, one thread")
+    for key, name, digits in _SPEED:
+        table.add_row(name, number(speed[key], digits))
+    console.print(table)
+
+
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="a folder of retrieval sets")
     parser.add_argument("--json", type=Path, help="write the figures there as well")
     parser.add_argument("--set", action="append", default=[], help="only this set")
     parser.add_argument("--system", action="append", default=[], choices=SYSTEMS, help="only this system")
+    parser.add_argument("--tools", type=int, default=10_000, help="tools of the test of speed; 0 for none")
     parser.add_argument("--sample", type=int, default=0, help="at most so many requests of each set")
     return parser.parse_args(argv)
 
@@ -76,8 +111,11 @@ def main() -> int:
             for system in (args.system or SYSTEMS)
         }
         print_set(console, data.name, figures[data.name])
+    speed = measure_speed(args.data, args.tools) if args.tools else {}
+    if speed:
+        print_speed(console, args.tools, speed)
     if args.json:
-        args.json.write_text(json.dumps({"sets": figures}, indent=2) + "\n", encoding="utf-8")
+        args.json.write_text(json.dumps({"sets": figures, "speed": speed}, indent=2) + "\n", encoding="utf-8")
     return 0
 
 

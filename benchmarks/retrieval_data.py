@@ -62,6 +62,25 @@ def load_sets(folder: Path, only: Sequence[str] = (), sample: int = 0) -> list[R
     return [_load(folder, name, found[name], sample) for name in (only or sorted(found))]
 
 
+def many(folder: Path, count: int, requests: int) -> tuple[list[MCPToolSpec], list[str]]:
+    """As many different tools, of all sets and then, told apart by a number, of all sets again; requests
+    evenly taken from all sets.
+    """
+    sets = load_sets(folder)
+    rows = {id(row): row for data in sets for row in data.tools}
+    distinct = list(
+        {(row["name"], row.get("description"), row.get("server")): row for row in rows.values()}.values()
+    )
+    specs = []
+    for place in range(count):
+        again, which = divmod(place, len(distinct))
+        row = distinct[which]
+        mark = f" {again}" if again else ""
+        specs.append(_spec({**row, "server": f"{row.get('server') or ''}{mark}"}, place))
+    texts = [request.text for data in sets for request in data.requests]
+    return specs, [texts[place * len(texts) // requests] for place in range(requests)]
+
+
 def _load(folder: Path, name: str, queries: Path, sample: int) -> RetrievalSet:
     requests = [_request(row) for row in _rows(queries)]
     if 0 < sample < len(requests):

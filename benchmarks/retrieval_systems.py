@@ -4,9 +4,10 @@ import asyncio
 import importlib.resources
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
-from mcp_federation.engine.documents import tool_text
+from mcp_federation.engine.documents import tool_document, tool_text
 from mcp_federation.engine.text import name_words
 from mcp_federation.engine.types import MCPToolSpec
 
@@ -35,16 +36,31 @@ class Engine:
 
         self.engine = RAGMCPEngine(enable_llm_validation=False, **options)
         self.engine.pareto_registry = ParetoMCPRegistry(specs)
-        self._runner = asyncio.Runner()
-        self._runner.run(self.engine.initialize())
+        # Not a Runner: it looks at the signal handlers at each run, which takes longer than the search.
+        self._loop = asyncio.new_event_loop()
+        self._loop.run_until_complete(self.engine.initialize())
 
     def search(self, query: str, limit: int) -> Sequence[str]:
         pipeline = self.engine.execute_rag_mcp_pipeline(query, {"top_k": limit})
-        result = self._runner.run(pipeline)
+        result = self._loop.run_until_complete(pipeline)
         return [found.mcp_spec.name for found in result.retrieved_mcps]
 
     def close(self) -> None:
-        self._runner.close()
+        self._loop.close()
+
+
+class Searching:
+    """The engine's retriever alone, whole or without some of its parts."""
+
+    def __init__(self, specs: Sequence[MCPToolSpec], **left_out: bool) -> None:
+        from mcp_federation.engine.search.hybrid import HybridRetriever, Parts
+
+        self._retriever = HybridRetriever(parts=Parts(**left_out))
+        for spec in specs:
+            self._retriever.add(spec.name, tool_document(spec))
+
+    def search(self, query: str, limit: int) -> Sequence[str]:
+        return [hit.key for hit in self._retriever.search(query, limit)]
 
 
 class PlainBM25:
@@ -151,6 +167,12 @@ def minilm(specs: Sequence[MCPToolSpec]) -> System:
 
 SYSTEMS: Mapping[str, Build] = {
     "engine": Engine,
+    "retriever": Searching,
+    "  without the learned order": partial(Searching, learned_order=False),
+    "  without words": partial(Searching, words=False),
+    "  without vectors": partial(Searching, vectors=False),
+    "  without values set apart": partial(Searching, values=False),
+    "  without clauses": partial(Searching, clauses=False),
     "BM25, stemmed": PlainBM25,
     "WordLlama 256d": wordllama,
     "MiniLM-L6 int8": minilm,

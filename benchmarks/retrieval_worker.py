@@ -20,25 +20,32 @@ import os  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
+from collections.abc import Callable  # noqa: E402
 from typing import Any  # noqa: E402
 
 TIMEOUT = 3600.0
+CHANGES = 20
+BEGAN = time.perf_counter()
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def alone(work: str, **arguments: Any) -> dict[str, Any]:
     """What a function of this module gives in a new process with one thread."""
+    return together(1, work, **arguments)[0]
+
+
+def together(processes: int, work: str, **arguments: Any) -> list[dict[str, Any]]:
+    """The same in several processes at once."""
     threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.retrieval_worker", work, json.dumps(arguments)],
-        cwd=ROOT,
-        env={**os.environ, **threads},
-        stdout=subprocess.PIPE,
-        timeout=TIMEOUT,
-        check=True,
-    )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    command = [sys.executable, "-m", "benchmarks.retrieval_worker", work, json.dumps(arguments)]
+    environment = {**os.environ, **threads}
+    started = [
+        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE) for _ in range(processes)
+    ]
+    answers = [process.communicate(timeout=TIMEOUT)[0] for process in started]
+    if any(process.returncode for process in started):
+        raise RuntimeError(f"{work} failed")
+    return [json.loads(answer) for answer in answers]
 
 
 def measure(folder: str, name: str, system: str, sample: int) -> dict[str, Any]:
@@ -65,6 +72,49 @@ def measure(folder: str, name: str, system: str, sample: int) -> dict[str, Any]:
     return row(quality(rankings, data.requests), spent)
 
 
+def many_tools(folder: str, tools: int, cache: str, requests: int) -> dict[str, Any]:
+    """The engine over as many tools: seconds from the process's start to the first answer, ms a request, ms
+    until a change is found, memory.
+    """
+    from benchmarks.retrieval_data import many
+    from benchmarks.retrieval_metrics import DEPTH, cost
+    from benchmarks.retrieval_systems import Engine
+    from mcp_federation.engine.documents import tool_spec
+    from mcp_federation.engine.rag import MAX_TOP_K  # its import is a part of a start
+
+    imported = time.perf_counter() - BEGAN if MAX_TOP_K else 0.0
+    specs, asked = many(Path(folder), tools, requests)
+    read = time.perf_counter()
+    engine = Engine(specs, cache_directory=cache)
+    engine.search(asked[0], DEPTH)
+    started = time.perf_counter() - read
+    durations = []
+    for text in asked:
+        began = time.perf_counter()
+        engine.search(text, DEPTH)
+        durations.append(time.perf_counter() - began)
+    changes = []
+    for place in range(CHANGES):
+        name = f"quokka{place}"
+        began = time.perf_counter()
+        engine.engine.pareto_registry.add_mcp(tool_spec(name, "zoo", description=f"Feed the {name}."))
+        found = engine.search(f"feed the {name}", 1)
+        changes.append(time.perf_counter() - began)
+        if list(found) != [f"{name}@zoo"]:
+            raise RuntimeError("a change was not found at once")
+    spent = cost(started, resident_mib() - BARE_MIB, durations)
+    return {
+        "start_s": imported + started,
+        "p50_ms": spent.p50_ms,
+        "p99_ms": spent.p99_ms,
+        "per_s": len(durations) / sum(durations),
+        "change_ms": max(changes) * 1000,
+        "memory_mib": spent.memory_mib,
+    }
+
+
+WORK: dict[str, Callable[..., dict[str, Any]]] = {"measure": measure, "many_tools": many_tools}
+
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
-    print(json.dumps({"measure": measure}[sys.argv[1]](**json.loads(sys.argv[2]))))
+    print(json.dumps(WORK[sys.argv[1]](**json.loads(sys.argv[2]))))

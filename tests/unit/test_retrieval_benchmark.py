@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.retrieval_data import Request, RetrievalSet, load_sets
+from benchmarks.retrieval_data import Request, RetrievalSet, load_sets, many
 from benchmarks.retrieval_metrics import complete, ndcg, quality, recall
-from benchmarks.retrieval_systems import Engine, Fused, PlainBM25
+from benchmarks.retrieval_systems import Engine, Fused, PlainBM25, Searching
+from benchmarks.retrieval_worker import alone
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = [
@@ -88,9 +89,19 @@ def test_each_system_finds_the_tool_that_has_the_words(folder: Path) -> None:
     data = loaded(folder)
     specs, ids = data.specs(), data.ids()
     engine = Engine(specs)
-    for system in (engine, PlainBM25(specs), Fused(engine, PlainBM25(specs))):
+    for system in (engine, Searching(specs), PlainBM25(specs), Fused(engine, PlainBM25(specs))):
         assert ids[system.search("pack files", 2)[0]] == "a/pack"
     engine.close()
+
+
+def test_many_tools_are_different_ones_and_the_speed_over_them_is_measured(folder: Path) -> None:
+    specs, asked = many(folder, 8, 4)
+    assert len({(spec.name, spec.metadata["server"]) for spec in specs}) == 8
+    assert len({(spec.metadata["local_name"], spec.metadata["server"]) for spec in specs}) == 8
+    assert len(asked) == 4
+    speed = alone("many_tools", folder=str(folder), tools=8, cache=str(folder / "cache"), requests=4)
+    assert all(figure > 0 for figure in speed.values())
+    assert list((folder / "cache").iterdir())
 
 
 def test_it_runs_as_a_file_and_writes_what_it_measured_and_what_is_not_installed(folder: Path) -> None:
@@ -98,7 +109,7 @@ def test_it_runs_as_a_file_and_writes_what_it_measured_and_what_is_not_installed
     done = subprocess.run(
         [
             *(sys.executable, "benchmarks/retrieval.py", "--data", folder, "--set", "small"),
-            *("--json", figures, "--system", "engine", "--system", "WordLlama 256d"),
+            *("--json", figures, "--system", "engine", "--system", "WordLlama 256d", "--tools", "0"),
         ],
         cwd=ROOT,
         capture_output=True,

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Protocol
 
@@ -71,7 +72,7 @@ def heuristic(query_terms: frozenset[str], candidate: Candidate) -> Validation:
     """
     overlap = len(query_terms & candidate.matched) / len(query_terms) if query_terms else 0.0
     required = required_parameters(candidate.spec.metadata.get("input_schema"))
-    named = sum(not query_terms.isdisjoint(terms(name_words(name))) for name in required)
+    named = sum(not query_terms.isdisjoint(_name_terms(name)) for name in required)
     factors = {
         "overlap": overlap,
         "schema_match": 0.5 + 0.5 * named / len(required) if required else 1.0,
@@ -86,6 +87,11 @@ def heuristic(query_terms: frozenset[str], candidate: Candidate) -> Validation:
         + EXECUTABLE_WEIGHT * factors["executable"]
     )
     return Validation(score, factors)
+
+
+@lru_cache(4096)
+def _name_terms(name: str) -> frozenset[str]:
+    return frozenset(terms(name_words(name)))
 
 
 class Validator:

@@ -18,7 +18,7 @@ Pieces = NDArray[np.int32]
 NAME_PIECES = 12
 SERVER_PIECES = 8
 NO_PIECE = -1
-COARSE = 128
+COARSE = 64
 """Dimensions of the vectors that candidates are chosen by."""
 
 ARRAYS = ("gists", "wholes", "coarse", "pieces", "servers", "taken", "server_lengths")
@@ -64,8 +64,8 @@ class Catalog:
         self.keys: list[str | None] = []
         self._free: list[int] = []
         self.server_ids: dict[str, int] = {}
-        self.gists = np.zeros((0, encoder.dimensions), dtype=np.float32)
-        self.wholes = np.zeros((0, encoder.dimensions), dtype=np.float32)
+        self.gists = np.zeros((0, encoder.dimensions), dtype=np.float16)
+        self.wholes = np.zeros((0, encoder.dimensions), dtype=np.float16)
         self.coarse = np.zeros((0, min(COARSE, encoder.dimensions)), dtype=np.float32)
         self.pieces = np.zeros((0, NAME_PIECES + SERVER_PIECES), dtype=np.int32)
         self.servers = np.zeros(0, dtype=np.int32)

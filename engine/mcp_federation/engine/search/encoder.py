@@ -20,12 +20,12 @@ class StaticEncoder:
     """Texts as unit vectors: the sum of their pieces' vectors, each by its weight.
 
     A piece weighs otherwise in a request ("I", "please" weigh next to nothing) than in a document.
-    `units` (pieces x dimensions) have length 1; the weights include the vectors' lengths. What was computed
-    with weights of another `fingerprint` does not compare.
+    `units` (pieces x dimensions, float16) have length 1; the weights include the vectors' lengths. What was
+    computed with weights of another `fingerprint` does not compare.
     """
 
     pieces: WordPiece
-    units: Floats
+    units: NDArray[np.float16]
     request_weights: Floats
     document_weights: Floats
     fingerprint: str = ""
@@ -49,7 +49,7 @@ class StaticEncoder:
 
     def total(self, ids: Ids, weights: Floats) -> Floats:
         """The sum of the pieces' vectors, each by its weight."""
-        summed: Floats = weights[ids] @ self.units[ids]
+        summed: Floats = weights[ids] @ self.units[ids].astype(np.float32)
         return summed
 
 
@@ -90,7 +90,7 @@ def load_encoder(
     sizes = lengths[:, 0] * scales.astype(np.float32)
     return StaticEncoder(
         WordPiece(vocabulary),
-        units,
+        units.astype(np.float16),
         sizes * np.exp(request_weights.astype(np.float32)),
         sizes * np.exp(document_weights.astype(np.float32)),
         blake2b(vectors.tobytes() + document_weights.tobytes(), digest_size=16).hexdigest(),

@@ -77,12 +77,12 @@ def recall(encoding: Encoding, catalog: Catalog) -> Recall:
 def features(encoding: Encoding, found: Recall, slots: Slots, catalog: Catalog) -> Floats:
     """One row per candidate slot, one column per name of `FEATURES`."""
     words, values = found.words[slots], found.values[slots]
-    gists = catalog.gists[slots] @ encoding.vectors.T
+    gists = catalog.gists[slots].astype(np.float32) @ encoding.vectors.T
     columns = [
         words / (float(words.max()) or 1.0),
         values / (1 + values),
         _covered(encoding, slots, catalog),
-        catalog.wholes[slots] @ encoding.vectors[0],
+        catalog.wholes[slots].astype(np.float32) @ encoding.vectors[0],
         gists[:, 1:].max(axis=1) if gists.shape[1] > 1 else gists[:, 0],
         *_by_pieces(encoding, slots, catalog),
     ]
@@ -104,10 +104,10 @@ def _by_pieces(encoding: Encoding, slots: Slots, catalog: Catalog) -> tuple[Floa
     pieces = catalog.pieces[slots]
     known, place = np.unique(pieces, return_inverse=True)
     place = place.reshape(pieces.shape)
-    units = encoder.units[known]
+    units = encoder.units[known].astype(np.float32)
     units[known == NO_PIECE] = 0.0
     cosines = (units @ encoding.vectors[0]) * encoder.document_weights[known]
     servers = cosines[place[:, NAME_PIECES:]].sum(axis=1) / catalog.server_lengths[slots]
     weights = encoder.request_weights[asked] / encoder.request_weights[asked].sum()
-    similar = units @ encoder.units[asked].T
+    similar = units @ encoder.units[asked].astype(np.float32).T
     return servers, similar[place[:, :NAME_PIECES]].max(axis=1) @ weights

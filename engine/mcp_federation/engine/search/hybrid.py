@@ -111,17 +111,19 @@ class HybridRetriever:
         if not len(slots):
             return []
         rows = features(encoding, found, slots, self.catalog)
-        scores = self._ranking.scores(rows)
-        keys = [self.catalog.key(slot) for slot in slots]
-        best = sorted(range(len(slots)), key=lambda row: (-scores[row], keys[row]))[:limit]
+        scores = self._ranking.scores(rows).tolist()
+        ranked = sorted(
+            (-score, self.catalog.key(slot), row)
+            for row, (score, slot) in enumerate(zip(scores, slots, strict=True))
+        )
         return [
             Hit(
-                keys[row],
-                self._ranking.probability(float(scores[row])),
+                key,
+                self._ranking.probability(-score),
                 self._matched(encoding, slots[row]),
-                {name: round(float(value), 4) for name, value in zip(FEATURES, rows[row], strict=True)},
+                dict(zip(FEATURES, rows[row].round(4).tolist(), strict=True)),
             )
-            for row in best
+            for score, key, row in ranked[:limit]
         ]
 
     def _request(self, query: str) -> Request:

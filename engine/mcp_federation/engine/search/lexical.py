@@ -63,6 +63,7 @@ class FieldedIndex:
     def __init__(self) -> None:
         self._postings: dict[str, _Postings] = {}
         self._terms: dict[int, tuple[str, ...]] = {}
+        self._shared: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self._terms)
@@ -83,7 +84,8 @@ class FieldedIndex:
             if postings is None:
                 postings = self._postings[term] = _Postings()
             postings.add(slot, tf / (tf + K1))
-        self._terms[slot] = tuple(scaled)
+        # The same string for all documents: a term in each would be most of the memory.
+        self._terms[slot] = tuple(self._shared.setdefault(term, term) for term in scaled)
 
     def remove(self, slot: int) -> None:
         """Forget the slot's document."""
@@ -92,6 +94,7 @@ class FieldedIndex:
             postings.remove(slot)
             if not postings.slots:
                 del self._postings[term]
+                self._shared.pop(term, None)
 
     def dump(self) -> dict[str, Any]:
         """All of it as plain values, for `load`."""

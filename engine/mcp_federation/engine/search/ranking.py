@@ -1,5 +1,6 @@
 """The learned order of candidates: a weight for each feature."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -42,7 +43,7 @@ class Ranking:
 
     def probability(self, score: float) -> float:
         """In (0, 1)."""
-        return float(1 / (1 + np.exp(-np.clip(self.slope * (score - self.middle), -15, 15))))
+        return 1 / (1 + math.exp(-min(15.0, max(-15.0, self.slope * (score - self.middle)))))
 
 
 @cache

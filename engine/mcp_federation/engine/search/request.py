@@ -28,7 +28,7 @@ _LINK = re.compile(
 )
 _MAX_QUOTED_SHARE = 0.6
 _MIN_CLAUSE = 8
-MAX_CLAUSES = 6
+MAX_CLAUSES = 4
 
 
 @dataclass(frozen=True, slots=True)
