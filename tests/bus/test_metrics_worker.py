@@ -2,8 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
 
 import msgspec
+import nats
 import pytest
 from structlog.testing import capture_logs
 
@@ -387,6 +390,21 @@ async def test_nothing_of_callers_arguments_or_times_is_published(connect: Conne
         "cost_total": 0.000123,
         "observed": 2,
     }
+
+
+@pytest.mark.bus
+async def test_the_stream_keeps_metrics_as_long_as_it_is_told_also_where_it_was_there_before(
+    own_nats_server: NatsServer,
+) -> None:
+    async with await NatsBus.connect(own_nats_server.url) as bus:
+        await bus.ensure_stream(METRICS_STREAM)
+        kept = replace(METRICS_STREAM, max_age=timedelta(days=2))
+        worker = MetricsWorker(bus, metrics_stream=kept)
+        await worker.start()
+        await worker.stop()
+    async with await nats.connect(own_nats_server.url) as connection:
+        info = await connection.jetstream().stream_info(METRICS_STREAM.name)
+    assert info.config.max_age == timedelta(days=2).total_seconds()
 
 
 @pytest.mark.bus
