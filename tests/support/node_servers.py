@@ -25,7 +25,7 @@ from mcp_federation.node.toolboxes import ToolboxSpec
 from mcp_federation.settings import load_settings
 from mcp_federation.trust.approvals import ApprovalVerifier
 from mcp_federation.trust.keys import TrustedKey, trusted
-from mcp_federation.trust.policy import Policy
+from mcp_federation.trust.policy import PRESETS, Policy
 from tests.conftest import Connect
 from tests.support.plain_servers import GOOD
 
@@ -91,9 +91,12 @@ class Mesh:
         await replica.start()
         return replica
 
-    async def govern(self, operators: Iterable[Ed25519PrivateKey] = ()) -> TrustedKey:
+    async def govern(
+        self, operators: Iterable[Ed25519PrivateKey] = (), policy: Policy = PRESETS["standard"]
+    ) -> TrustedKey:
         known = [trusted(key.public_key()) for key in operators]
-        self.governance = GovernanceWorker(await self.connect(), self.folder, operators=known)
+        bus = await self.connect()
+        self.governance = GovernanceWorker(bus, self.folder, operators=known, policy=policy)
         return await self.governance.start()
 
     async def ungovern(self) -> None:

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcp_federation.cli.main import main
-from mcp_federation.cli.samples import sample_arguments
 from mcp_federation.cli.sarif import SCHEMA
+from mcp_federation.node.samples import sample_arguments
 from tests.support.http_peer import refused_url
 from tests.support.node_servers import HERE
 from tests.support.plain_servers import GOOD, NONSENSE

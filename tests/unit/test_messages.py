@@ -22,6 +22,8 @@ from mcp_federation.contract.messages import (
     Message,
     Performance,
     Presence,
+    Probe,
+    ProbeAnswer,
     Progress,
     Record,
     RecordBatch,
@@ -65,6 +67,8 @@ EXAMPLES: tuple[Message, ...] = (
     Registration(
         node="acme", tool=TOOL, digest=DIGEST, server="time", executable=False, server_url="http://x"
     ),
+    Probe(name="a", call_read_only=True),
+    ProbeAnswer(digest=DIGEST, list_ms=2.5, call_ms=1.5, call_problem="no"),
     VERDICT,
     Verdict(node="acme", name="a", digest=DIGEST, decision="approved", approval="a.b.c"),
     CatalogEntry(node="acme", tool=TOOL, digest=DIGEST, approval="a.b.c", execute_subject="x", server="time"),
@@ -145,7 +149,7 @@ def test_a_message_of_another_type_is_refused(message: Message) -> None:
 def test_a_field_of_a_wrong_type_is_refused(message: Message) -> None:
     fields = json.loads(encode(message))
     wrong: Any = True
-    for name in fields.keys() - {"type", "executable", "input_schema"}:
+    for name in fields.keys() - {"type", "executable", "call_read_only", "input_schema"}:
         with pytest.raises(InvalidRequest):
             decode(json.dumps(fields | {name: wrong}).encode(), type(message))
 

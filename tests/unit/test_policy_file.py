@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mcp_federation.contract.messages import Finding
 from mcp_federation.errors import InvalidRequest
 from mcp_federation.governance.verdict import known_rules
-from mcp_federation.trust.policy import PRESETS, RulePolicy, Subject, weigh
+from mcp_federation.trust.policy import PRESETS, ProbePolicy, RulePolicy, Subject, weigh
 from mcp_federation.trust.policy_file import load_policy, parse_policy
 
 FULL = """
@@ -92,6 +92,7 @@ def test_an_organisation_inherits_what_it_does_not_say_and_lists_hold_for_all() 
             "line 3, organisations.acme.severities.low",
         ),
         ("[organisations.a.organisations.b]", "line 1, organisations.a.organisations: organisations do not"),
+        ("[probe]\nwithin_ms = 0", "line 2, probe.within_ms: Expected `float` > 0"),
         ("a = = 1", "is not TOML: Invalid value (at line 1"),
     ],
 )
@@ -124,6 +125,7 @@ def test_the_documented_example_is_a_policy() -> None:
     policy = parse_policy(page.partition("```toml\n")[2].partition("```")[0], "policy.md")
     assert policy.of("globex").severities == PRESETS["strict"].severities
     assert policy.deny
+    assert policy.probe == ProbePolicy(within_ms=5000, call_read_only=False)
 
 
 @settings(max_examples=50)

@@ -12,10 +12,10 @@ import json5
 import mcp_types
 from pydantic import ValidationError
 
-from mcp_federation.cli.samples import sample_arguments
 from mcp_federation.contract.messages import Finding, Severity
 from mcp_federation.errors import FederationError, InvalidRequest
 from mcp_federation.node.config import HttpSpec, Spec, StdioSpec, load_config
+from mcp_federation.node.samples import sample_arguments
 from mcp_federation.node.server import SupervisedServer
 from mcp_federation.node.tools import LocalTool, to_local_tools
 

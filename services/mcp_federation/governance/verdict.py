@@ -26,6 +26,7 @@ from mcp_federation.governance.widening import RULES, unknown_predecessor, widen
 from mcp_federation.trust.policy import HELD, PRESETS, REJECTED, Policy, Subject, weigh
 
 MODEL_RULE: Final = "model-suspects"
+PROBE_RULES: Final = ("probe-failed", "probe-other-text", "probe-slow", "probe-call-failed")
 SUITES: Final = ("change", "quality", "security")
 """The suites of checks that every registration goes through."""
 
@@ -43,7 +44,7 @@ class Past:
 def known_rules() -> frozenset[str]:
     """Every rule that a finding can have."""
     checks = {check.rule for catalogue in (SECURITY, QUALITY) for check in catalogue}
-    others = {unknown_predecessor().rule, MODEL_RULE}
+    others = {unknown_predecessor().rule, MODEL_RULE, *PROBE_RULES}
     return frozenset(checks | RULES.keys() | others | REJECTED | HELD)
 
 

@@ -8,14 +8,16 @@ from typing import Final
 import msgspec
 
 from mcp_federation.bus.protocol import Bus, Delivery, Reply
-from mcp_federation.contract.messages import Case, Registration, Verdict, decode, encode
+from mcp_federation.contract.messages import Case, Finding, Registration, Verdict, decode, encode
 from mcp_federation.contract.names import check_local_name
 from mcp_federation.contract.subjects import REGISTER, Header
 from mcp_federation.errors import BusUnavailable, Conflict, InvalidRequest
+from mcp_federation.governance import model_judge, probing
 from mcp_federation.governance.casebook import Casebook, Page, case_after
 from mcp_federation.governance.checks.context import CatalogView
 from mcp_federation.governance.checks.quoting import quote
-from mcp_federation.governance.model_judge import SUITE, ModelJudge
+from mcp_federation.governance.model_judge import ModelJudge
+from mcp_federation.governance.probing import Prober
 from mcp_federation.governance.trail import Trail
 from mcp_federation.governance.turns import Turns
 from mcp_federation.governance.verdict import judge
@@ -57,6 +59,7 @@ class RegistrationDesk:
         self._policy = policy
         self._catalog = catalog
         self._model = model
+        self._prober = Prober(bus)
         self.waiting = 0
         self._turns = Turns(AT_ONCE)
 
@@ -109,11 +112,9 @@ class RegistrationDesk:
     async def _judge(self, registration: Registration, page: Page, *, large: bool) -> Verdict:
         work = partial(judge, registration, self._catalog, policy=self._policy, past=page.past)
         verdict = await asyncio.to_thread(work) if large else work()
-        if self._model is not None and verdict.decision != "rejected":
-            found = await self._model.findings(registration)
-            if found is not None:
-                work = partial(work, further={SUITE: found})
-                verdict = await asyncio.to_thread(work) if large else work()
+        if verdict.decision != "rejected" and (further := await self._further(registration)):
+            work = partial(work, further=further)
+            verdict = await asyncio.to_thread(work) if large else work()
         if verdict.decision != "approved":
             return verdict
         ruling = page.case.ruling if page.case else None
@@ -125,6 +126,15 @@ class RegistrationDesk:
             after=ruling.revoked_before if ruling else 0.0,
         )
         return msgspec.structs.replace(verdict, approval=approval)
+
+    async def _further(self, registration: Registration) -> dict[str, tuple[Finding, ...]]:
+        """What the suites find that ask somebody; one that gets no answer is not among them."""
+        asked: dict[str, tuple[Finding, ...] | None] = {}
+        if (probe := self._policy.of(registration.node).probe) is not None:
+            asked[probing.SUITE] = await self._prober.findings(registration, probe)
+        if self._model is not None:
+            asked[model_judge.SUITE] = await self._model.findings(registration)
+        return {suite: found for suite, found in asked.items() if found is not None}
 
 
 def _answers(case: Case, registration: Registration, request_id: str) -> bool:

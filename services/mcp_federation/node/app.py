@@ -14,6 +14,7 @@ from mcp_federation.node.config import Spec, load_config
 from mcp_federation.node.executor import Executor
 from mcp_federation.node.keeper import Keeper
 from mcp_federation.node.presence import Heartbeat
+from mcp_federation.node.probing import Probing
 from mcp_federation.node.registrar import Registrar
 from mcp_federation.node.server import SupervisedServer
 from mcp_federation.node.service_api import ServiceApi
@@ -43,7 +44,7 @@ class Node:
         self._name = settings.node
         self._instance = uuid.uuid4().hex
         self._bus = bus
-        self.registrar = Registrar(bus, self._name, specs)
+        self.registrar = Registrar(bus, self._name, specs, self._instance)
         verifier = ApprovalVerifier(read_trusted_keys(settings.trusted_keys))
         self._keeper = Keeper(bus, self._name, verifier, self.registrar.restore)
         self.servers = {name: self._make_server(name, spec) for name, spec in specs.items()}
@@ -61,6 +62,7 @@ class Node:
             max_payload=settings.max_payload,
         )
         self._submissions = Submissions(bus, self._name, self.registrar, self.servers, self._make_server)
+        self._probing = Probing(bus, self._name, self._instance, self.registrar, self.servers)
         self._heartbeat = Heartbeat(bus, self._name, settings.heartbeat, self.presence)
         self._service_api = ServiceApi(bus, self._name, self._instance, lambda: self.executor.stats)
         self._withdrawals: dict[str, asyncio.TimerHandle] = {}
@@ -88,6 +90,7 @@ class Node:
 
     async def start(self) -> None:
         """Take up work; servers go on starting behind it."""
+        await self._probing.start()
         await self.registrar.start()
         if self._settings.trusted_keys:  # else every entry would look forged
             await self._keeper.start()
@@ -110,6 +113,7 @@ class Node:
         await self._service_api.stop()
         for handle in self._withdrawals.values():
             handle.cancel()
+        await self._probing.stop()
         await self._keeper.stop()
         await self.registrar.stop()
         await asyncio.gather(*(server.stop() for server in self.servers.values()))

@@ -61,9 +61,10 @@ RETRY_MAX = 2.0
 class Registrar:
     """Owns what one node publishes."""
 
-    def __init__(self, bus: Bus, node: str, servers: Iterable[str] = ()) -> None:
+    def __init__(self, bus: Bus, node: str, servers: Iterable[str] = (), instance: str = "") -> None:
         self._bus = bus
         self._node = node
+        self._instance = instance
         # Where two servers have a tool of one name, the first has it: `servers` is their order.
         self._wanted: dict[str, dict[str, LocalTool]] = {server: {} for server in servers}
         self._clashes: frozenset[tuple[str, str]] = frozenset()
@@ -166,6 +167,7 @@ class Registrar:
             executable=tool.executable,
             source_repo=tool.source_repo,
             server_url=tool.server_url,
+            instance=self._instance,
         )
         name = tool.tool.name
         while True:

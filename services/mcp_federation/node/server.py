@@ -16,6 +16,7 @@ from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 
 from mcp_federation.bus.handling import stop_task
 from mcp_federation.contract.messages import ServerState
+from mcp_federation.errors import ServerUnavailable
 from mcp_federation.logs import get_logger
 from mcp_federation.node.calls.calling import OnProgress, Outcome
 from mcp_federation.node.calls.declared import Declared
@@ -75,6 +76,7 @@ class SupervisedServer:
         self._link = Link(name, self._declared, self._doubt)
         self._state = ServerState(name=name, state="starting")
         self._settled = asyncio.Event()
+        self._listed = asyncio.Event()
         self._stop = asyncio.Event()
         self._wake = asyncio.Event()
         self._fault = ""
@@ -100,6 +102,22 @@ class SupervisedServer:
     async def settled(self) -> None:
         """Wait until it is ready, or has failed once."""
         await self._settled.wait()
+
+    async def look_again(self, timeout: float) -> None:
+        """Have its list read anew.
+
+        Raises:
+            ServerUnavailable: it is not there, or does not list within `timeout` seconds.
+        """
+        listed = self._listed
+        self._wake.set()
+        try:
+            async with asyncio.timeout(timeout):
+                await listed.wait()
+        except TimeoutError:
+            raise ServerUnavailable(f"it did not list its tools within {timeout:g} s") from None
+        if self.state.state != "ready":
+            raise ServerUnavailable(f"it is {self.state.state}")
 
     async def stop(self) -> None:
         """Stop it, and its process."""
@@ -287,6 +305,7 @@ class SupervisedServer:
             self._set_state("ready", "")
         self._settled.set()
         self._link.has_looked("ready")
+        self._note_listed()
 
     def _set_state(self, state: Any, reason: str, restarts: int | None = None) -> None:
         self._state = ServerState(
@@ -298,4 +317,10 @@ class SupervisedServer:
         )
         if state != "ready":
             self._link.has_looked(state)
+            self._note_listed()
         self._on_change(self)
+
+    def _note_listed(self) -> None:
+        """Wake those who wait for another look."""
+        listed, self._listed = self._listed, asyncio.Event()
+        listed.set()

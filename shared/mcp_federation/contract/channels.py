@@ -16,6 +16,8 @@ from mcp_federation.contract.messages import (
     ErrorReply,
     Performance,
     Presence,
+    Probe,
+    ProbeAnswer,
     Progress,
     RecordBatch,
     Registration,
@@ -158,6 +160,13 @@ CHANNELS = (
         replies=(Verdict, ErrorReply),
         sends=True,
         queue=subjects.GOVERNANCE_QUEUE,
+    ),
+    Channel(
+        template=subjects.PROBE,
+        summary="Look again at a tool that is being registered",
+        description="Sent by governance to the instance that registers it; `{tool}` is that instance's id.",
+        messages=(Probe,),
+        replies=(ProbeAnswer, ErrorReply),
     ),
     Channel(
         template=subjects.AUDIT,

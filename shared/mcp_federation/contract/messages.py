@@ -72,7 +72,7 @@ class Finding(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Registration(Message, frozen=True, kw_only=True, tag="registration"):
-    """A node's request to have one tool published."""
+    """A node's request to have one tool published. `instance` is the process that asks, for a probe."""
 
     node: NodeName
     tool: Tool
@@ -81,6 +81,28 @@ class Registration(Message, frozen=True, kw_only=True, tag="registration"):
     executable: bool = True
     source_repo: Text | None = None
     server_url: Text | None = None
+    instance: str = ""
+
+
+class Probe(Message, frozen=True, kw_only=True, tag="probe"):
+    """Governance's question to the process that registers a tool: is its server there, and lists it so?"""
+
+    name: LocalName
+    call_read_only: bool = False
+
+
+class ProbeAnswer(Message, frozen=True, kw_only=True, tag="probe_answer"):
+    """What the node found: the digest that the server lists now (None: no such tool), and how long it took.
+
+    `problem` says why the server could not be asked; `call_problem` what went wrong when a read-only tool
+    was called.
+    """
+
+    digest: Digest | None = None
+    list_ms: NonNegative = 0.0
+    call_ms: NonNegative | None = None
+    problem: str = ""
+    call_problem: str = ""
 
 
 class Change(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -386,6 +408,8 @@ MetricsMessage = RecordBatch | StatisticsBatch
 
 MESSAGES: tuple[type[Message], ...] = (
     Registration,
+    Probe,
+    ProbeAnswer,
     Verdict,
     CatalogEntry,
     Withdrawal,

@@ -64,6 +64,9 @@ AUDIT: Final = Template("audit", has_tool=True)
 CASE: Final = Template("case", has_tool=True)
 RULING: Final = Template("ruling", has_tool=True)
 REVIEW: Final = Template("review", has_tool=True)
+PROBE: Final = Template("probe", has_tool=True)
+"""Its last token is an instance of the node, not a tool."""
+
 
 GOVERNANCE_QUEUE: Final = "governance"
 METRICS_CONSUMER: Final = "metrics"

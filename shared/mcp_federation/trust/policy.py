@@ -7,9 +7,9 @@ Governance decides by one what may be published. A consumer may hold a stricter 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from mcp_federation.contract.messages import Decision, Finding, NodeName, Ratio, Severity
@@ -43,13 +43,20 @@ class RulePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reject_at: Ratio | None = None
 
 
+class ProbePolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a tool's server is probed: the ms in which it is to list, whether to call what only reads."""
+
+    within_ms: Annotated[float, Meta(gt=0, le=60_000)] = 5_000.0
+    call_read_only: bool = False
+
+
 class Policy(Struct, frozen=True, kw_only=True):
     """What is approved, what a person decides, and what is rejected.
 
     `required` names the suites of checks that must have run. `allow` and `deny` hold digests and
     shell patterns of federated names (`time.*@globex`, `*@globex`). `reviewed`: whether the approval of a
-    person at the governance that it comes from stands for what would be quarantined here. `organisations`
-    replaces the policy for some nodes.
+    person at the governance that it comes from stands for what would be quarantined here. `probe`: how
+    governance has the node look at a tool's server again. `organisations` replaces it for some nodes.
     """
 
     name: str
@@ -60,6 +67,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     deny: tuple[str, ...] = ()
     widening: Action = "quarantine"
     reviewed: bool = True
+    probe: ProbePolicy | None = None
     organisations: Mapping[NodeName, "Policy"] = {}
 
     def of(self, node: str) -> "Policy":

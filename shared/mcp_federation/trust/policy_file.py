@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from mcp_federation.contract.messages import Severity
 from mcp_federation.contract.names import check_node_name
 from mcp_federation.errors import InvalidRequest
-from mcp_federation.trust.policy import PRESETS, Action, Policy, RulePolicy
+from mcp_federation.trust.policy import PRESETS, Action, Policy, ProbePolicy, RulePolicy
 
 _Keys = tuple[str, ...]
 _HEADER: Final = re.compile(r"\s*\[\s*(.+?)\s*\]\s*(?:#.*)?")
@@ -38,6 +38,7 @@ class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     deny: tuple[str, ...] = ()
     widening: Action | UnsetType = UNSET
     reviewed: bool | UnsetType = UNSET
+    probe: dict[str, Any] | UnsetType = UNSET
     organisations: dict[str, dict[str, Any]] = {}
 
 
@@ -120,7 +121,13 @@ class _Reader:
             deny=(*base.deny, *table.deny),
             widening=base.widening if table.widening is UNSET else table.widening,
             reviewed=base.reviewed if table.reviewed is UNSET else table.reviewed,
+            probe=self._probe(table, base, keys),
         )
+
+    def _probe(self, table: _Table, base: Policy, keys: _Keys) -> ProbePolicy | None:
+        if table.probe is UNSET:
+            return base.probe
+        return self._convert(table.probe, ProbePolicy, (*keys, "probe"))
 
     def _severities(self, table: _Table, keys: _Keys) -> dict[Severity, Action]:
         severities: dict[Severity, Action] = {}
