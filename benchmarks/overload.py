@@ -22,7 +22,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.group import Group, StartFailed
+from benchmarks.group import CALLER, Group, StartFailed, used_between
 from benchmarks.load import percentile
 from benchmarks.mesh import ROOT, bench_environment, start_nats
 from benchmarks.report import milliseconds, number
@@ -50,7 +50,10 @@ Ask = Callable[[], Awaitable[str]]
 
 @dataclass
 class Step:
-    """What one rate gave. Latencies in seconds; `lag` is how late the load itself sent a call at most."""
+    """What one rate gave. Latencies in seconds; `lag` is how late the load itself sent a call at most.
+
+    `cpu` is the share of a core that each process used.
+    """
 
     multiple: float
     rate: float
@@ -60,6 +63,7 @@ class Step:
     refused: list[float] = field(default_factory=list)
     failed: dict[str, int] = field(default_factory=dict)
     lag: float = 0.0
+    cpu: dict[str, float] = field(default_factory=dict)
 
     @property
     def goodput(self) -> float:
@@ -181,7 +185,10 @@ async def measure(options: argparse.Namespace, folder: Path, progress: Console) 
                 progress.print(f"[dim]{kind}: {carried:,.0f} calls/s with {IN_FLIGHT} in flight")
                 for multiple in MULTIPLES:
                     step = Step(multiple, multiple * carried, options.seconds)
+                    before = group.cpu_seconds()
                     await offer(ask, step, rng)
+                    used = used_between(before, group.cpu_seconds())
+                    step.cpu = {name: seconds / step.seconds for name, seconds in used.items()}
                     steps.setdefault(kind, []).append(step)
     return steps
 
@@ -192,7 +199,7 @@ def table_of(kind: str, steps: Sequence[Step]) -> Table:
     table = Table(title=f"{kind}: {IN_FLIGHT} at once, {1000 * PAUSE:g} ms each", title_justify="left")
     for name in ("offered", "calls/s", "goodput/s", "of peak", "answered p99", "refused/s"):
         table.add_column(name, justify="right")
-    for name in ("refused p50", "p99", "max", "own lag"):
+    for name in ("refused p50", "p99", "max", "own lag", "CPU node", "load"):
         table.add_column(name, justify="right")
     table.add_column("else")
     for step in steps:
@@ -206,6 +213,8 @@ def table_of(kind: str, steps: Sequence[Step]) -> Table:
             number(len(refused) / step.seconds),
             *(milliseconds(percentile(refused, share)) for share in (0.5, 0.99, 1.0)),
             milliseconds(step.lag),
+            f"{step.cpu.get('node', 0.0):.0%}",
+            f"{step.cpu.get(CALLER, 0.0):.0%}",
             ", ".join(f"{count} {code}" for code, count in step.failed.items()),
         )
     return table
