@@ -1,6 +1,7 @@
 """How a process of the federation begins and ends: one event loop, signals that drain, one line on error."""
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,6 +27,9 @@ BUS_PATIENCE = 30.0
 
 BUS_RETRY_PAUSE = 0.5
 
+SETTLED = 5.0
+"""Seconds after which what a process has built up stays: modules, schemas, the catalog."""
+
 
 def run_process(main: Main) -> int:
     """Run `main` until it ends or SIGTERM or SIGINT sets the event that it is given; the exit code.
@@ -38,6 +42,9 @@ def run_process(main: Main) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        # A full collection goes through every module, and holds up all calls for 0.1 s and more.
+        gc.freeze()
+        loop.call_later(SETTLED, gc.freeze)
         await main(stop)
 
     try:

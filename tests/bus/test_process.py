@@ -1,8 +1,10 @@
 """How a process begins and ends: it waits for its server, drains on a signal, and says why it failed."""
 
 import asyncio
+import gc
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,13 @@ from mcp_federation.settings import load_settings
 from tests.support.nats_server import NatsServer, eventually
 
 pytestmark = pytest.mark.bus
+
+
+@pytest.fixture(autouse=True)
+def thaw() -> Iterator[None]:
+    """What a process keeps to its end, the tests after this one need not."""
+    yield
+    gc.unfreeze()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -28,6 +37,20 @@ def test_a_signal_asks_it_to_stop(number: signal.Signals) -> None:
 
     assert run_process(main) == 0
     assert drained
+
+
+def test_collecting_garbage_does_not_go_through_all_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "SETTLED", 0.0)
+    frozen = []
+
+    async def main(_: asyncio.Event) -> None:
+        frozen.append(gc.get_freeze_count())
+        kept: list[list[int]] = [[] for _ in range(1000)]
+        await eventually(lambda: gc.get_freeze_count() > frozen[0] + 900)
+        frozen.append(len(kept))
+
+    assert run_process(main) == 0
+    assert frozen[0] > 10_000
 
 
 def test_an_error_ends_it_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
