@@ -35,6 +35,7 @@ bench: $(VENV)/.installed-dev ## side-by-side measurements
 
 docs: $(VENV)/.installed-dev ## write what is generated from the code
 	$(BIN)/python scripts/asyncapi.py
+	$(BIN)/python scripts/checks.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

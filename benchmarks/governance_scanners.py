@@ -5,13 +5,12 @@ Each is asked about one tool at a time, offline, by its own rules and without an
 
 import importlib
 import importlib.util
+import json
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from scripts.detector.data import Row
-
-TIMEOUT = 600.0
 
 
 @dataclass(frozen=True)
@@ -32,22 +31,42 @@ class Scanner:
         return ""
 
 
-def _each(flag: Callable[[Row], bool]) -> Callable[[Iterable[Row]], set[str]]:
+def _each(make: Callable[[], Callable[[Row], object]]) -> Callable[[Iterable[Row]], set[str]]:
+    """Ask about each tool; the scanner is made only when it is there. Any answer that is not empty counts."""
+
     def flagged(rows: Iterable[Row]) -> set[str]:
-        found = set()
-        for row in rows:
-            try:
-                if flag(row):
-                    found.add(row.id)
-            except Exception as error:  # noqa: BLE001  # whatever another scanner raises is its own answer: no finding
-                del error
-        return found
+        ask = make()
+        return {row.id for row in rows if ask(row)}
 
     return flagged
 
 
-def _injectionguard() -> Callable[[Row], bool]:
-    return lambda row: False
+def _texts(row: Row) -> str:
+    return f"{row.name}\n{row.description}\n{json.dumps(row.input_schema or {}, ensure_ascii=False)}"
 
 
-SCANNERS: tuple[Scanner, ...] = ()
+def _agent_os() -> Callable[[Row], object]:
+    scanner = importlib.import_module("agent_os.mcp_security").MCPSecurityScanner()
+    return lambda row: scanner.scan_tool(row.name, row.description, row.input_schema, row.server or "unknown")
+
+
+def _injectionguard() -> Callable[[Row], object]:
+    detector = importlib.import_module("injectionguard.detector").Detector()
+    return lambda row: not detector.is_safe(_texts(row))
+
+
+def _mcp_guard() -> Callable[[Row], object]:
+    detect = importlib.import_module("mcp_guard.poisoning").detect_poisoning
+    spec = importlib.import_module("mcp_guard.models").ToolSpec
+    return lambda row: detect(
+        spec.model_validate(
+            {"name": row.name, "description": row.description, "inputSchema": row.input_schema or {}}
+        )
+    )
+
+
+SCANNERS: tuple[Scanner, ...] = (
+    Scanner("agent-os-kernel", _each(_agent_os), module="agent_os"),
+    Scanner("injectionguard", _each(_injectionguard), module="injectionguard"),
+    Scanner("mcp-guard-audit (poisoning)", _each(_mcp_guard), module="mcp_guard"),
+)

@@ -3,12 +3,14 @@
 from typing import Final
 
 from mcp_federation.contract.messages import Finding, Registration
-from mcp_federation.governance.checks import descriptions, names, schemas
+from mcp_federation.governance.checks import collisions, descriptions, fitness, names, schemas
 from mcp_federation.governance.checks.catalogue import Catalogue
 from mcp_federation.governance.checks.context import CatalogView
 from mcp_federation.governance.checks.reading import read
 
-QUALITY: Final = Catalogue(*names.QUALITY, *descriptions.CHECKS, *schemas.CHECKS)
+QUALITY: Final = Catalogue(
+    *names.QUALITY, *descriptions.CHECKS, *schemas.CHECKS, *fitness.QUALITY, *collisions.QUALITY
+)
 
 
 def run_quality_checks(registration: Registration, catalog: CatalogView | None = None) -> list[Finding]:

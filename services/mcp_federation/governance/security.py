@@ -4,7 +4,15 @@ from collections.abc import Mapping
 from typing import Final
 
 from mcp_federation.contract.messages import Finding, Registration
-from mcp_federation.governance.checks import credentials, hidden_text, names, urls
+from mcp_federation.governance.checks import (
+    collisions,
+    credentials,
+    fitness,
+    hidden_text,
+    names,
+    steering,
+    urls,
+)
 from mcp_federation.governance.checks.catalogue import Catalogue
 from mcp_federation.governance.checks.context import CatalogView
 from mcp_federation.governance.checks.detection import detector_checks
@@ -19,6 +27,9 @@ def security_catalogue(heads: Mapping[str, Head]) -> Catalogue:
         *names.SECURITY,
         *credentials.CHECKS,
         *urls.CHECKS,
+        *steering.CHECKS,
+        *collisions.SECURITY,
+        *fitness.SECURITY,
         *detector_checks(heads),
     )
 

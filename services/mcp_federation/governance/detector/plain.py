@@ -22,6 +22,7 @@ _INVISIBLE = re.compile(
 )
 _TAGS = re.compile("[\U000e0000-\U000e007f]+")
 _MARKS = re.compile("[\u0300-\u036f]")
+_OTHER_SCRIPTS = frozenset({"CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC", "LISU"})
 _WORD = re.compile(r"[^\W\d_]+")
 _BASE64 = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{16,4096}={0,2}")
 _HEX = re.compile(r"(?<![0-9A-Fa-f])(?:(?:\\x|0x)?[0-9A-Fa-f]{2}[\s,:]?){12,2048}(?![0-9A-Fa-f])")
@@ -52,6 +53,14 @@ def skeleton(name: str) -> str:
 def spelling(name: str) -> str:
     """A name without regard to case and separators, which nobody takes for another name's."""
     return "".join(char for char in name.lower() if char.isalnum())
+
+
+def is_disguised(word: str) -> bool:
+    """Whether a word mixes plain letters with look-alikes of another script."""
+    if word.isascii() or _latin(word) == word or not any(char.isascii() for char in word):
+        return False
+    scripts = {unicodedata.name(char, "").partition(" ")[0] for char in word if not char.isascii()}
+    return not scripts.isdisjoint(_OTHER_SCRIPTS)
 
 
 def decoded(text: str) -> Iterator[str]:

@@ -39,7 +39,7 @@ _SECRET_PATH = re.compile(
     r"|\.aws\b|\.kube\b|kubeconfig|\.netrc|\.npmrc|\.pypirc|\.git-?credentials|\.gnupg|\.docker/config|\.bash_history"
     r"|\.zsh_history|/proc/self|\.pem\b|\.p12\b|\.pfx\b|\.kdbx|credentials?\.(?:json|ya?ml|txt|ini|csv)"
     r"|secrets?\.(?:json|ya?ml|txt|env|toml)|\.cursor/mcp\.json|mcp\.json|claude_desktop_config|wallet\.dat|keychain-db"
-    r"|login data|cookies\.sqlite|passwords?\.(?:txt|csv|json)|service.?account\.json|private.?key|system://|config/gcloud",
+    r"|login data|cookies\.sqlite|passwords?\.(?:txt|csv|json)|service.?account\.json|private_?key\.|system://|config/gcloud",
     re.IGNORECASE,
 )
 _PATH = re.compile(r"(?:[A-Za-z]:\\|~?/|\.{1,2}/|[\w.-]+://)[\w.@~{}$*%-]+|[\w-]+/[\w-]+\.[A-Za-z]{1,5}$")
@@ -57,7 +57,7 @@ _TAG_WORDS = frozenset(
     )
 )  # fmt: skip
 _REF = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[_.:/-][A-Za-z0-9_]+)*(?:\(\))?")
-_CAMEL = re.compile(r"[a-z0-9][A-Z]")
+_CAMEL = re.compile(r"(?<![A-Za-z])[A-Za-z]?[a-z0-9]{2,}[A-Z](?:[a-z]{2}|[A-Z]+[a-z]|[A-Z]{1,3}(?![A-Za-z]))")
 _WORDS = re.compile(
     "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]|[^\\W\\d_]+|\\d[\\d.,:]*|[\uff0c\u3001]"
 )

@@ -1,0 +1,69 @@
+"""Quality and security of a tool beside what is published: look-alikes and duplicates. Pure."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from mcp_federation.governance.checks.catalogue import Check, Sighting, check
+from mcp_federation.governance.checks.context import bare_name
+from mcp_federation.governance.checks.quoting import quote
+from mcp_federation.governance.checks.reading import Reading
+from mcp_federation.governance.detector.plain import spelling
+
+MIN_SIMILARITY: Final = 0.8
+MIN_LENGTH: Final = 40
+"""Characters of a description that two tools do not have in common by chance."""
+
+
+@check(
+    "look-alike-name",
+    "medium",
+    rationale="A name that looks like a published one is called in its place, by people and by models.",
+    remedy="Choose a name that cannot be taken for the published one.",
+)
+def look_alike_name(reading: Reading) -> Iterator[Sighting]:
+    """Names with the look of another node's tool and other letters; case and separators do not count."""
+    registration = reading.registration
+    name = bare_name(registration.tool.name, registration.server)
+    for tool in reading.catalog.looking_like(name):
+        if tool.node != registration.node and spelling(tool.bare_name) != spelling(name):
+            why = f"“{quote(name)}” looks like “{quote(tool.bare_name)}”, which {quote(tool.node)} publishes"
+            yield Sighting("name", why)
+            return
+
+
+@check(
+    "look-alike-server",
+    "medium",
+    rationale="A server that looks like another organisation's is trusted in its place.",
+    remedy="Give the server a name that cannot be taken for the other one.",
+)
+def look_alike_server(reading: Reading) -> Iterator[Sighting]:
+    """Servers with the look of another node's server and other letters."""
+    registration = reading.registration
+    for tool in reading.catalog.of_servers_like(registration.server) if registration.server else ():
+        if tool.node != registration.node and spelling(tool.server) != spelling(registration.server):
+            shown = f"“{quote(registration.server)}” looks like “{quote(tool.server)}”"
+            yield Sighting("server", f"{shown}, a server of {quote(tool.node)}")
+            return
+
+
+@check(
+    "near-duplicate",
+    "low",
+    rationale="Two tools that say the same make an agent choose blindly, and cost their description twice.",
+    remedy="Publish one of them, or say in each description what sets it apart.",
+)
+def near_duplicate(reading: Reading) -> Iterator[Sighting]:
+    """Descriptions that another tool of the same node has nearly word for word."""
+    registration = reading.registration
+    tool = registration.tool
+    if len(tool.description) < MIN_LENGTH:
+        return
+    for other, similarity in reading.catalog.described_like(tool.description):
+        if other.node == registration.node and other.name != tool.name and similarity >= MIN_SIMILARITY:
+            yield Sighting("description", f"{similarity:.0%} of it is that of “{quote(other.name)}”")
+            return
+
+
+SECURITY: tuple[Check, ...] = (look_alike_name, look_alike_server)
+QUALITY: tuple[Check, ...] = (near_duplicate,)

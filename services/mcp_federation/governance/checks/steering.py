@@ -1,0 +1,182 @@
+"""Security: texts that steer a model, told by what they say together; the detector weighs the rest. Pure."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from mcp_federation.governance.checks.catalogue import Check, Sighting, check
+from mcp_federation.governance.checks.context import bare_name
+from mcp_federation.governance.checks.quoting import code_point, quote
+from mcp_federation.governance.checks.reading import Reading
+from mcp_federation.governance.detector.passages import Passage, passages
+from mcp_federation.governance.detector.patterns import patterns
+from mcp_federation.governance.detector.plain import decoded, is_disguised, plain
+from mcp_federation.governance.detector.tokens import is_identifier
+
+MIN_HIDDEN_WORDS: Final = 4
+"""Words of a decoded text that are a message, and no sample value."""
+
+_ORDERS = (
+    "order_call",
+    "other_then_order",
+    "set_value",
+    "other_modified",
+    "take_secret",
+    "take_context",
+    "send_away",
+    "tagged_order",
+    "falsify_answer",
+    "call",
+    "send",
+    "include",
+    "collect",
+    "modify",
+)
+_STEERS = (*_ORDERS, "about_other_tool", "over_others", "before_then_call")
+_WORD = re.compile(r"[^\W\d_]{3,}")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[_.-][A-Za-z0-9]+)+|[a-z]+[A-Z]\w+")
+_KNOWN_METADATA = re.compile(
+    r"169\.254\.169\.254|metadata\.google\.internal|100\.100\.100\.200|fd00:ec2::254|169\.254\.170\.2",
+    re.IGNORECASE,
+)
+
+
+def _saying(one: str, also: tuple[str, ...], what: str) -> Callable[[Reading], Iterator[Sighting]]:
+    """One sighting, of the first passage with the pattern, and with one of the others if there are any."""
+    number = {name: place for place, name in enumerate(patterns().names)}
+    wanted, others = number[one], {number[name] for name in also}
+
+    def search(reading: Reading) -> Iterator[Sighting]:
+        for passage in passages(reading):
+            concepts = {concept for _, concept in passage.hits}
+            if wanted in concepts and (not others or concepts & others):
+                yield Sighting(passage.text.where, f"{what}: “{_quoted(passage)}”")
+                return
+
+    return search
+
+
+conceals = check(
+    "conceals-from-user",
+    "medium",
+    rationale="An honest tool has nothing to hide from the person that it works for.",
+    remedy="Take out what tells the model to keep something from its user.",
+)(_saying("hides_from_user", _ORDERS, "it tells the model to do something and to hide it"))
+
+overrides = check(
+    "overrides-instructions",
+    "medium",
+    rationale="A description that undoes other instructions takes over the conversation.",
+    remedy="Take out what is said about other instructions; a tool's description has no say in them.",
+)(_saying("drops_instructions", (), "it tells the model to disregard its instructions"))
+
+tagged = check(
+    "tagged-instructions",
+    "medium",
+    rationale="Tags such as <system> or [IMPORTANT] pass a stranger's text off as the operator's.",
+    remedy="Write the description as plain text, without tags that address the model.",
+)(_saying("tagged_order", (), "instructions stand in a tag that models obey"))
+
+secrets = check(
+    "takes-secrets",
+    "medium",
+    rationale="Keys, passwords and conversations are no argument of a tool; who asks for them wants them.",
+    remedy="Have the server read its own credentials; ask for no file, secret or conversation.",
+)(_saying("takes_secrets", (), "it has the model hand over secrets or what was said"))
+
+
+@check(
+    "encoded-text",
+    "medium",
+    rationale="Models read base64 and hexadecimal; people do not, and approve what they cannot read.",
+    remedy="Write the text as it is, or leave it out.",
+)
+def encoded(reading: Reading) -> Iterator[Sighting]:
+    """Sentences that are encoded in a text."""
+    for text in reading.texts:
+        for hidden in decoded(plain(text.text)):
+            if len(hidden.split()) >= MIN_HIDDEN_WORDS:
+                yield Sighting(text.where, f"encoded in it stands “{quote(hidden)}”")
+                break
+
+
+@check(
+    "look-alike-letters",
+    "medium",
+    rationale="Letters of another script inside of a word hide it from filters, and from nobody else.",
+    remedy="Write each word in one script.",
+)
+def look_alike_letters(reading: Reading) -> Iterator[Sighting]:
+    """Words that mix plain letters with look-alikes of another script."""
+    for text in reading.texts:
+        if text.path == ("name",) or text.text.isascii():
+            continue
+        word = next((word for word in _WORD.findall(text.text) if is_disguised(word)), "")
+        if word:
+            stranger = next(char for char in word if not char.isascii())
+            yield Sighting(text.where, f"“{quote(word)}” is disguised with {code_point(stranger)}")
+
+
+@check(
+    "metadata-address",
+    "medium",
+    rationale="Cloud metadata addresses hand out a machine's credentials to whatever is made to fetch them.",
+    remedy="Take the address out; a tool that has to name it is for a person to admit.",
+)
+def metadata_address(reading: Reading) -> Iterator[Sighting]:
+    """Addresses of cloud metadata services in descriptions, defaults and examples."""
+    for text in reading.texts:
+        if text.path[0] in ("source_repo", "server_url"):
+            continue
+        match = _KNOWN_METADATA.search(text.text)
+        if match:
+            yield Sighting(
+                text.at(match.start()), f"“{match[0]}” is the address of a cloud's metadata service"
+            )
+
+
+@check(
+    "steers-published-tool",
+    "medium",
+    rationale="A tool that says how another organisation's tool is to be used can turn it against its users.",
+    remedy="Describe your own tool only; name no tool of another server or organisation.",
+)
+def steers_published(reading: Reading) -> Iterator[Sighting]:
+    """Orders about tools that other servers publish."""
+    if not len(reading.catalog):
+        return
+    numbers = {place for place, name in enumerate(patterns().names) if name in _STEERS}
+    if not any(concept in numbers for passage in passages(reading) for _, concept in passage.hits):
+        return
+    registration = reading.registration
+    own = bare_name(registration.tool.name, registration.server)
+    for text in reading.texts:
+        if text.is_key or text.path[0] not in ("description", "title", "inputSchema", "outputSchema"):
+            continue
+        for name in dict.fromkeys(_NAME.findall(text.text)):
+            strangers = [
+                tool
+                for tool in reading.catalog.called(name)
+                if (tool.node, tool.server) != (registration.node, registration.server)
+            ]
+            if name != own and is_identifier(name) and strangers:
+                owner = strangers[0].node
+                yield Sighting(
+                    text.where, f"it gives orders about “{quote(name)}”, which {quote(owner)} publishes"
+                )
+
+
+def _quoted(passage: Passage) -> str:
+    return quote(" ".join(passage.words), 120)
+
+
+CHECKS: tuple[Check, ...] = (
+    conceals,
+    overrides,
+    tagged,
+    secrets,
+    encoded,
+    look_alike_letters,
+    metadata_address,
+    steers_published,
+)
