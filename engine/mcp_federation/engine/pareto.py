@@ -154,20 +154,26 @@ def confident_front(bounds: Sequence[Bounds]) -> list[int]:
     That is a strict order, and whatever dominates is better at worst: visited from the best worst on,
     each needs to be compared with those that were kept only.
     """
-    gridded = [Bounds(*map(_gridded, bound)) for bound in bounds]
+    gridded = [on_grid(bound) for bound in bounds]
     order = sorted(range(len(bounds)), key=lambda index: _best_first(gridded[index].worst))
     kept: list[Bounds] = []
     front: list[int] = []
     for index in order:
         bound = gridded[index]
-        if not any(_dominates(other, bound) for other in kept):
+        if not any(surely_dominates(other, bound) for other in kept):
             front.append(index)
             if bound not in kept:
                 kept.append(bound)
     return sorted(front)
 
 
-def _dominates(one: Bounds, other: Bounds) -> bool:
+def on_grid(bounds: Bounds) -> Bounds:
+    """The bounds on the grid, where what differs by next to nothing is equal."""
+    return Bounds(_gridded(bounds.worst), _gridded(bounds.expected), _gridded(bounds.best))
+
+
+def surely_dominates(one: Bounds, other: Bounds) -> bool:
+    """Whether one dominates the other with confidence (see `confident_front`); both are on the grid."""
     return (
         _nowhere_worse(one.worst, other.worst)
         and _nowhere_worse(one.expected, other.expected)
@@ -184,6 +190,5 @@ def _best_first(point: Point) -> tuple[float, float, float]:
 
 
 def _gridded(point: Point) -> Point:
-    """The point on the grid, where what differs by next to nothing is equal."""
     latency = math.floor(math.log(max(point.latency, 1e-3)) / math.log(LATENCY_GRID))
     return Point(math.floor(point.success / SUCCESS_GRID), latency, point.cost)

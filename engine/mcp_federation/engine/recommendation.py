@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
-from mcp_federation.engine.pareto import HALF_COST, confident_front
+from mcp_federation.engine.pareto import HALF_COST, on_grid, surely_dominates
 from mcp_federation.engine.predictor import Prediction
 from mcp_federation.engine.registry import bounds_of
 
@@ -99,16 +99,16 @@ def _worth(candidate: Candidate, objective: Objective, *, on_front: bool) -> flo
 
 def _on_front(candidates: Sequence[Candidate]) -> list[bool]:
     """Of each candidate, whether it is on the front of the runnable ones that are at least as relevant."""
-    bounds = [bounds_of(candidate.prediction) for candidate in candidates]
-    answers = []
-    for index, candidate in enumerate(candidates):
-        rivals = [index] + [
-            position
-            for position, rival in enumerate(candidates)
-            if position != index and rival.runnable and rival.relevance >= candidate.relevance
-        ]
-        answers.append(0 in confident_front([bounds[position] for position in rivals]))
-    return answers
+    bounds = [on_grid(bounds_of(candidate.prediction)) for candidate in candidates]
+    return [
+        not any(
+            rival.runnable
+            and rival.relevance >= candidate.relevance
+            and surely_dominates(rival_bound, candidate_bound)
+            for rival, rival_bound in zip(candidates, bounds, strict=True)
+        )
+        for candidate, candidate_bound in zip(candidates, bounds, strict=True)
+    ]
 
 
 class Explorer:
