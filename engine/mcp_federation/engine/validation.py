@@ -15,9 +15,9 @@ from mcp_federation.logs import get_logger
 
 log = get_logger("engine")
 
-SIMILARITY_WEIGHT = 0.5
-OVERLAP_WEIGHT = 0.1
-SCHEMA_WEIGHT = 0.1
+SIMILARITY_WEIGHT = 0.6
+OVERLAP_WEIGHT = 0.05
+SCHEMA_WEIGHT = 0.05
 AVAILABLE_WEIGHT = 0.15
 EXECUTABLE_WEIGHT = 0.15
 LLM_WEIGHT = 0.7
@@ -64,7 +64,7 @@ class Validation:
 
 
 def heuristic(query_terms: frozenset[str], candidate: Candidate) -> Validation:
-    """0.5 similarity + 0.1 overlap + 0.1 schema match + 0.15 available + 0.15 executable.
+    """0.6 similarity + 0.05 overlap + 0.05 schema match + 0.15 available + 0.15 executable.
 
     Overlap: the share of the request's terms that the tool's document has. Schema match: 1 where nothing
     is required, else 0.5 and up to 1 with the share of required parameters that the request names: a

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
-from importlib.resources import files
+from importlib.resources import as_file, files
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,17 +63,21 @@ def unit(vector: Floats) -> Floats:
 @cache
 def default_encoder() -> StaticEncoder:
     """The encoder of the weights that come with the package, see `data/README.md`."""
-    folder = files("mcp_federation.engine.search") / "data"
-    vocabulary = (folder / "vocabulary.txt").read_text(encoding="utf-8").splitlines()
-    with (folder / "encoder.npz").open("rb") as file:
-        stored = np.load(file)
-        return load_encoder(
-            vocabulary,
-            stored["vectors"],
-            stored["scales"],
-            stored["request_weights"],
-            stored["document_weights"],
-        )
+    with as_file(files("mcp_federation.engine.search") / "data" / "encoder.npz") as path:
+        return read_encoder(path)
+
+
+def read_encoder(path: Path) -> StaticEncoder:
+    """The encoder of a file of weights that `scripts/train_encoder.py` wrote, over the one vocabulary."""
+    vocabulary = files("mcp_federation.engine.search") / "data" / "vocabulary.txt"
+    stored = np.load(path)
+    return load_encoder(
+        vocabulary.read_text(encoding="utf-8").splitlines(),
+        stored["vectors"],
+        stored["scales"],
+        stored["request_weights"],
+        stored["document_weights"],
+    )
 
 
 def load_encoder(

@@ -1,0 +1,160 @@
+"""Learn the order of candidates: `python scripts/train_ranking.py --data DIR --out FILE`.
+
+Coordinate ascent on nDCG@10 over the weights of `FEATURES`, from the plain fusion on. A weight must pay for
+itself, and groups of sets count alike, by how much they gain over the fusion. `--leave-out` learns without a
+set; its own figure is printed nevertheless, which is what the ranking gives on what it has not seen.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file
+
+from benchmarks.retrieval_data import RetrievalSet, load_sets
+from mcp_federation.engine.documents import tool_document
+from mcp_federation.engine.search.encoder import StaticEncoder, default_encoder, read_encoder
+from mcp_federation.engine.search.features import FEATURES, encode_request, features, recall
+from mcp_federation.engine.search.hybrid import HybridRetriever, candidates
+from mcp_federation.engine.search.ranking import FUSION, Ranking
+from mcp_federation.engine.search.request import read_request
+
+Floats = NDArray[np.float32]
+
+DEPTH = 10
+STEPS = (0.4, 0.2, 0.1)
+ROUNDS = 3
+PRICE = 0.004
+LEAST_GAIN = 2e-4
+DISCOUNTS = 1 / np.log2(np.arange(2, DEPTH + 2))
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """A set's candidates: rows of features and whether they serve, per request; and its relevant tools."""
+
+    rows: list[Floats]
+    serving: list[NDArray[np.bool_]]
+    relevant: list[int]
+
+    def ndcg(self, weights: Floats) -> float:
+        """The mean nDCG@10 of the order by the weights."""
+        gains = 0.0
+        for rows, serving, count in zip(self.rows, self.serving, self.relevant, strict=True):
+            first = np.argsort(-(rows @ weights), kind="stable")[:DEPTH]
+            ideal = DISCOUNTS[: min(DEPTH, count)].sum()
+            gains += float((serving[first] * DISCOUNTS[: len(first)]).sum() / ideal)
+        return gains / len(self.rows)
+
+
+def gather(data: RetrievalSet, encoder: StaticEncoder) -> Candidates:
+    """The candidates of every request of a set."""
+    retriever, ids = HybridRetriever(encoder), data.ids()
+    for spec in data.specs():
+        retriever.add(spec.name, tool_document(spec))
+    catalog = retriever.catalog
+    rows, serving = [], []
+    for request in data.requests:
+        encoding = encode_request(read_request(request.text), catalog)
+        found = recall(encoding, catalog)
+        slots = candidates(found, catalog.kept(None), DEPTH)
+        rows.append(
+            features(encoding, found, slots, catalog)
+            if len(slots)
+            else np.zeros((0, len(FEATURES)), dtype=np.float32)
+        )
+        serving.append(
+            np.array([ids[catalog.key(slot)] in request.relevant for slot in slots], dtype=np.bool_)
+        )
+    return Candidates(rows, serving, [len(request.relevant) for request in data.requests])
+
+
+def learn(groups: Sequence[Sequence[Candidates]]) -> Floats:
+    """The weights that the groups gain most by."""
+    weights = column(FUSION)
+    base = [mean(data.ndcg(weights) for data in group) for group in groups]
+
+    def worth(tried: Floats) -> float:
+        gains = [
+            mean(data.ndcg(tried) for data in group) / was for group, was in zip(groups, base, strict=True)
+        ]
+        return mean(gains) - PRICE * float(np.abs(tried - column(FUSION)).sum())
+
+    best = worth(weights)
+    for step in STEPS:
+        for seed in range(ROUNDS):
+            before = best
+            for place in np.random.default_rng(seed).permutation(len(FEATURES)):
+                for change in (step, -step):
+                    tried = weights.copy()
+                    tried[place] += change
+                    value = worth(tried)
+                    if value > best + LEAST_GAIN:
+                        weights, best = tried, value
+                        break
+            if best == before:
+                break
+    return weights
+
+
+def calibrate(sets: Iterable[Candidates], weights: Floats) -> tuple[float, float]:
+    """Slope and middle of the logistic regression of whether a candidate serves on its score (Newton)."""
+    scores = np.concatenate([rows @ weights for data in sets for rows in data.rows]).astype(np.float64)
+    serving = np.concatenate([flags for data in sets for flags in data.serving]).astype(np.float64)
+    design = np.stack([scores, np.ones_like(scores)], axis=1)
+    found = np.zeros(2)
+    for _ in range(25):
+        chance = 1 / (1 + np.exp(-design @ found))
+        curvature = (design * (chance * (1 - chance))[:, None]).T @ design + 1e-6 * np.eye(2)
+        found += np.linalg.solve(curvature, design.T @ (serving - chance))
+    return float(found[0]), float(-found[1] / found[0])
+
+
+def column(weights: Mapping[str, float]) -> Floats:
+    """Weights in the order of `FEATURES`."""
+    return np.array([weights.get(name, 0.0) for name in FEATURES], dtype=np.float32)
+
+
+def mean(values: Iterable[float]) -> float:
+    """The arithmetic mean."""
+    listed = list(values)
+    return math.fsum(listed) / len(listed)
+
+
+def main() -> None:
+    args = arguments()
+    encoder = read_encoder(args.encoder) if args.encoder else default_encoder()
+    sets = {data.name: gather(data, encoder) for data in load_sets(args.data, sample=args.sample)}
+    grouped = [[name for name in group.split(",") if name in sets] for group in args.group]
+    grouped += [[name] for name in sets if not any(name in group for group in grouped)]
+    kept = [[sets[name] for name in group if name not in args.leave_out] for group in grouped]
+    weights = learn([group for group in kept if group])
+    slope, middle = calibrate([data for group in kept for data in group], weights)
+    for name, data in sets.items():
+        held_out = " (left out)" if name in args.leave_out else ""
+        print(f"{name}: {data.ndcg(column(FUSION)):.3f} fused, {data.ndcg(weights):.3f} learned{held_out}")
+    chosen = {name: round(float(weight), 3) for name, weight in zip(FEATURES, weights, strict=True) if weight}
+    ranking = Ranking(chosen, round(slope, 3), round(middle, 3))
+    args.out.write_bytes(msgspec.json.format(msgspec.json.encode(ranking), indent=2) + b"\n")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="a folder of sets")
+    parser.add_argument("--group", action="append", default=[], help="sets that count as one: a,b")
+    parser.add_argument("--leave-out", action="append", default=[], help="a set that is not learned from")
+    parser.add_argument("--encoder", type=Path, help="weights of an encoder, else those that come along")
+    parser.add_argument("--sample", type=int, default=500, help="requests of each set at most")
+    parser.add_argument("--out", type=Path, required=True, help="the file of weights to write")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
