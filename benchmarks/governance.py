@@ -56,11 +56,11 @@ def tally(outcomes: Iterable[Outcome], key: Callable[[Row], str]) -> list[dict[s
 
 def bar(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     """The figures that a release is held to."""
-    wanted = (
+    wanted: tuple[tuple[str, str, Callable[[Row], bool]], ...] = (
         (
             "attacks in descriptions, not approved",
             "≥ 92 %",
-            lambda row: row.attack and row.signal != DECLARED,
+            lambda row: bool(row.attack) and row.signal != DECLARED,
         ),
         ("malicious capability, not approved", "≥ 80 %", lambda row: row.signal == DECLARED),
         ("tools in the wild, not approved", "≤ 0.5 %", lambda row: row.kind == IN_THE_WILD),
@@ -103,7 +103,7 @@ def calibration(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 
 def scanners(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Every other scanner on the same tools: any finding of its counts."""
-    found = []
+    found: list[dict[str, Any]] = []
     for scanner in SCANNERS:
         reason = scanner.absent()
         if reason:
