@@ -38,6 +38,8 @@ _COLUMNS = (
 _SPEED = (
     ("p50_ms", "a request, p50, ms", 2),
     ("p99_ms", "a request, p99, ms", 2),
+    ("cpu_p50_ms", "its CPU time, p50, ms (what counts on a busy machine)", 2),
+    ("cpu_p99_ms", "its CPU time, p99, ms", 2),
     ("per_s_two_processes", "requests/s, two processes", 0),
     ("change_ms", "until a change is found, worst of 20, ms", 2),
     ("memory_mib", "memory above a bare Python process, tools included, MiB", 0),

@@ -123,7 +123,7 @@ async def test_a_refusal_is_an_error_that_does_not_hold_the_key() -> None:
 
 async def test_a_silent_model_costs_its_deadline_once_and_the_heuristic_goes_on() -> None:
     with HttpPeer({ROUTE: never}) as peer, capture_logs() as logs:
-        validator = Validator(scorer(peer, timeout=0.05))
+        validator = Validator(scorer(peer, timeout=0.5))
         for _ in range(3):
             validations, by = await validator.validate(QUERY, QUERY_TERMS, [candidate()], ask_model=True)
             assert by == "heuristic"

@@ -136,5 +136,5 @@ def test_a_ranking_over_unknown_features_is_refused() -> None:
 def test_what_comes_along_fits_together() -> None:
     assert set(default_ranking().weights) <= set(FEATURES)
     encoder = default_encoder()
-    assert len(encoder.units) == len(encoder.request_weights) == len(encoder.document_weights)
+    assert len(encoder.vectors) == len(encoder.request_weights) == len(encoder.document_weights)
     assert len(encoder.ids("weather")) == 1

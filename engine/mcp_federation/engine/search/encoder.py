@@ -21,12 +21,13 @@ class StaticEncoder:
     """Texts as unit vectors: the sum of their pieces' vectors, each by its weight.
 
     A piece weighs otherwise in a request ("I", "please" weigh next to nothing) than in a document.
-    `units` (pieces x dimensions, float16) have length 1; the weights include the vectors' lengths. What was
-    computed with weights of another `fingerprint` does not compare.
+    `vectors` (pieces x dimensions) are as stored, `shrink` makes their length 1; the weights include what
+    their lengths say. What was computed with weights of another `fingerprint` does not compare.
     """
 
     pieces: WordPiece
-    units: NDArray[np.float16]
+    vectors: NDArray[np.int8]
+    shrink: Floats
     request_weights: Floats
     document_weights: Floats
     fingerprint: str = ""
@@ -34,7 +35,7 @@ class StaticEncoder:
     @property
     def dimensions(self) -> int:
         """The length of a vector."""
-        return int(self.units.shape[1])
+        return int(self.vectors.shape[1])
 
     def request(self, text: str) -> Floats:
         """The unit vector of a request; zeros where no piece is known."""
@@ -50,8 +51,13 @@ class StaticEncoder:
 
     def total(self, ids: Ids, weights: Floats) -> Floats:
         """The sum of the pieces' vectors, each by its weight."""
-        summed: Floats = weights[ids] @ self.units[ids].astype(np.float32)
+        summed: Floats = weights[ids] @ self.units(ids)
         return summed
+
+    def units(self, ids: Ids) -> Floats:
+        """The pieces' vectors with length 1 (pieces x dimensions)."""
+        rows: Floats = self.vectors[ids].astype(np.float32) * self.shrink[ids, None]
+        return rows
 
 
 def unit(vector: Floats) -> Floats:
@@ -88,14 +94,13 @@ def load_encoder(
     document_weights: NDArray[np.float16],
 ) -> StaticEncoder:
     """An encoder from stored weights: vectors of int8, each with its scale; weights as logarithms."""
-    units = vectors.astype(np.float32)
-    lengths = np.linalg.norm(units, axis=1, keepdims=True)
-    lengths[lengths == 0] = 1.0
-    units /= lengths
-    sizes = lengths[:, 0] * scales.astype(np.float32)
+    lengths = np.sqrt(np.square(vectors, dtype=np.int32).sum(axis=1)).astype(np.float32)
+    lengths[lengths == 0] = 1
+    sizes = lengths * scales.astype(np.float32)
     return StaticEncoder(
         WordPiece(vocabulary),
-        units.astype(np.float16),
+        vectors,
+        1 / lengths,
         sizes * np.exp(request_weights.astype(np.float32)),
         sizes * np.exp(document_weights.astype(np.float32)),
         blake2b(vectors.tobytes() + document_weights.tobytes(), digest_size=16).hexdigest(),

@@ -104,10 +104,10 @@ def _by_pieces(encoding: Encoding, slots: Slots, catalog: Catalog) -> tuple[Floa
     pieces = catalog.pieces[slots]
     known, place = np.unique(pieces, return_inverse=True)
     place = place.reshape(pieces.shape)
-    units = encoder.units[known].astype(np.float32)
+    units = encoder.units(known)
     units[known == NO_PIECE] = 0.0
     cosines = (units @ encoding.vectors[0]) * encoder.document_weights[known]
     servers = cosines[place[:, NAME_PIECES:]].sum(axis=1) / catalog.server_lengths[slots]
     weights = encoder.request_weights[asked] / encoder.request_weights[asked].sum()
-    similar = units @ encoder.units[asked].astype(np.float32).T
+    similar = units @ encoder.units(asked).T
     return servers, similar[place[:, :NAME_PIECES]].max(axis=1) @ weights
