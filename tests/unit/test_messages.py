@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -182,7 +183,7 @@ def test_what_stands_in_the_catalog_is_an_entry_or_a_withdrawal() -> None:
 
 @given(st.sampled_from(MESSAGES), st.binary(max_size=200))
 def test_decoding_any_bytes_raises_nothing_but_invalid_request(kind: type[Message], payload: bytes) -> None:
-    with pytest.raises(InvalidRequest):
+    with suppress(InvalidRequest):  # an empty object is a message of which every field has a default
         decode(payload, kind)
 
 
