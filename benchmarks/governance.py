@@ -65,7 +65,7 @@ def bar(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
         ("malicious capability, not approved", "≥ 80 %", lambda row: row.signal == DECLARED),
         ("tools in the wild, not approved", "≤ 0.5 %", lambda row: row.kind == IN_THE_WILD),
     )
-    found = []
+    found: list[dict[str, Any]] = []
     for what, target, belongs in wanted:
         group = [each for each in outcomes if belongs(each.row)]
         held = sum(each.is_held for each in group)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcp_federation.governance.checks.reading import Reading, read
-from mcp_federation.governance.detector.model import CAPABILITY, INSTRUCTIONS, Head, heads
+from mcp_federation.governance.detector.model import CAPABILITY, INSTRUCTIONS, Head, heads, opinions
 from mcp_federation.governance.detector.passages import passages
 from mcp_federation.governance.quality import QUALITY
 from mcp_federation.governance.security import security_catalogue
@@ -45,8 +45,7 @@ def decided(rows: Iterable[Row], heads: Heads) -> list[Outcome]:
 def _outcome(row: Row, heads: Heads, findings: list[Any], reading: Reading) -> Outcome:
     findings = [*findings, *QUALITY.run(reading)]
     grave = [finding.rule for finding in findings if finding.severity in ("critical", "high", "medium")]
-    opinions = {name: head.opinion(passages(reading)) for name, head in heads.items()}
-    chances = {name: opinion.probability if opinion else 0.0 for name, opinion in opinions.items()}
+    chances = {name: opinion.probability for name, opinion in opinions(heads, passages(reading)).items()}
     return Outcome(row, decide(findings), chances, tuple(dict.fromkeys(grave)))
 
 
@@ -58,11 +57,12 @@ def as_shipped(rows: Sequence[Row]) -> list[Outcome]:
 def leave_one_source_out(rows: Sequence[Row], say: Say) -> list[Outcome]:
     """Each source judged by a model trained without it; those that nothing is learned from, by one model."""
     learned = {row.source for row in rows if row.may_train}
+    known = [(row.source, example) for row in rows for example in real_examples([row])]
     outcomes = []
     for source in [*sorted(learned), ""]:
         say(f"training without {source or 'what nothing may be learned from'}")
         rest = [row for row in rows if row.source != source]
-        heads = train([*real_examples(rest), *generated_examples(rest)])
+        heads = train([*(each for origin, each in known if origin != source), *generated_examples(rest)])
         outcomes += decided(
             [row for row in rows if (row.source if row.source in learned else "") == source], heads
         )

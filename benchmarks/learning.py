@@ -107,7 +107,7 @@ class Mesh:
     noise: "SeededNoise"
     recent: dict[str, RecentReports] = field(default_factory=dict)
     gatherers: dict[str, Gatherer] = field(default_factory=dict)
-    changed: dict[str, None] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)
 
     def report(self, reporter: str, provider: Provider, record: Record, now: float) -> None:
         if self.policy is None:
@@ -124,7 +124,7 @@ class Mesh:
 
     def take(self, reporter: str, name: str, node: str, tallies: Sequence[Tally]) -> None:
         self.recent.setdefault(name, RecentReports(node)).add(reporter, tallies)
-        self.changed[name] = None
+        self.changed.add(name)
 
     def hand_out(self, predictors: Mapping[str, PerformancePredictor]) -> None:
         """Let every organisation read what changed; nobody hears its own reports."""
@@ -151,7 +151,7 @@ class Simulation:
         self.weights = list(accumulate(1 / rank for rank in range(1, world.tools + 1)))
         self.mesh = Mesh(_policy(arm), SeededNoise(Random(world.seed + 2)))
         count = max(1, round(world.liars * len(self.nodes)))
-        self.liars = self.nodes[:count] if "lying" in arm else []
+        self.liars = set(self.nodes[:count]) if "lying" in arm else set()
         self.now = 0.0
         self.predictors = {node: PerformancePredictor(lambda: self.now) for node in self.nodes}
         self.explorers = {node: Explorer(random=Random(world.seed)) for node in self.nodes}

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.governance import bar, calibration, tally
 from benchmarks.governance_rows import Outcome
 from benchmarks.governance_scanners import Scanner
-from mcp_federation.governance.detector.model import CAPABILITY, INSTRUCTIONS, Head
+from mcp_federation.governance.detector.model import CAPABILITY, INSTRUCTIONS, Head, opinions
 from scripts.detector.data import Row, load
 from scripts.detector.fit import fit
 from scripts.detector.generate import attacks, capabilities, honest
@@ -127,4 +127,4 @@ def test_a_scanner_that_is_not_installed_says_so() -> None:
 
 
 def test_a_head_has_no_opinion_of_nothing() -> None:
-    assert Head({}, 0.0).opinion([]) is None
+    assert opinions({"a": Head({}, 0.0)}, []) == {}

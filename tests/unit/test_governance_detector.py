@@ -97,7 +97,7 @@ def test_passages_are_short_and_overlap_over_fields() -> None:
 
 
 def test_tokens_are_words_and_kinds_of_things() -> None:
-    words, ends = tokens("Don't CALL `get-user` with ~/.ssh/id_rsa. Wer träumt?\nmail a@b.org, 12")
+    words, ends, begins = tokens("Don't CALL `get-user` with ~/.ssh/id_rsa. Wer träumt?\nmail a@b.org, 12")
     assert words == [
         "don",
         "t",
@@ -111,7 +111,7 @@ def test_tokens_are_words_and_kinds_of_things() -> None:
         "<email>",
         "<number>",
     ]
-    assert ends == [6, 8, 8, 11]
+    assert (ends, begins) == ([6, 8, 8, 11], {0, 6, 8})
 
 
 @pytest.mark.parametrize(
@@ -159,6 +159,6 @@ def test_any_text_has_an_opinion(description: str, name: str) -> None:
     for finding in findings(description, name or "a"):
         assert finding.probability is not None
         assert 0 <= finding.probability <= 1
-    words, ends = tokens(description)
+    words, ends, _ = tokens(description)
     assert all(0 <= place < len(words) for place, _ in lexicon().hits(words))
     assert all(0 <= end <= len(words) for end in ends)

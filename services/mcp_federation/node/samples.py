@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 MAX_DEPTH: Final = 6
-MAX_TEXT: Final = 1000
 _TEXT: Final[Mapping[str, str]] = {
     "date": "2026-01-01",
     "date-time": "2026-01-01T00:00:00Z",
@@ -44,8 +43,9 @@ def _of_kind(kind: Any, schema: Mapping[str, Any], depth: int) -> Any:
     match kind:
         case "string":
             text = _TEXT.get(str(schema.get("format")), "example")
-            least = min(_number(schema.get("minLength"), 0), MAX_TEXT)
-            return text.ljust(least, "x")[: max(0, _number(schema.get("maxLength"), MAX_TEXT))]
+            return text.ljust(_number(schema.get("minLength"), 0), "x")[
+                : _number(schema.get("maxLength"), 1000)
+            ]
         case "integer" | "number":
             low = _number(schema.get("minimum"), _number(schema.get("exclusiveMinimum"), 0) + 1)
             return min(max(low, 1), _number(schema.get("maximum"), max(low, 1)))
@@ -65,7 +65,7 @@ def _object(schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
     if not isinstance(required, list):
         return {}
     known = properties if isinstance(properties, Mapping) else {}
-    return {name: _sample(known.get(name, {}), depth - 1) for name in required if isinstance(name, str)}
+    return {str(name): _sample(known.get(name, {}), depth - 1) for name in required}
 
 
 def _number(value: Any, otherwise: int) -> int:

@@ -29,7 +29,6 @@ BATCH = 64
 FETCH_TIMEOUT = 5.0
 ACK_WAIT = 30.0
 RETRY_PAUSE = 0.5
-MAX_RETRY_PAUSE = 5.0
 
 
 class _Gap(Exception):
@@ -214,15 +213,9 @@ class NatsConsumer:
 
 async def _for_ever(work: Callable[[], Awaitable[None]], stream: StreamSpec) -> None:
     """Start `work` over whatever NATS may raise: a restart, a stream that is not there yet."""
-    pause = RETRY_PAUSE
     while True:
-        began = asyncio.get_running_loop().time()
         try:
             await work()
         except _FAULTS as error:
             log.debug("stream_retry", stream=stream.name, reason=f"{type(error).__name__}: {error}")
-        if asyncio.get_running_loop().time() - began > MAX_RETRY_PAUSE:
-            pause = RETRY_PAUSE  # it worked for a while
-        await asyncio.sleep(random.uniform(0.05, pause))  # noqa: S311 - jitter, no secret
-        # Slowly: a stream that is not there is mostly about to be made, and a mesh may do without one.
-        pause = min(pause * 1.1, MAX_RETRY_PAUSE)
+            await asyncio.sleep(random.uniform(0.05, RETRY_PAUSE))  # noqa: S311 - jitter, no secret

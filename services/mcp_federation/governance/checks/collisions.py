@@ -24,6 +24,8 @@ def look_alike_name(reading: Reading) -> Iterator[Sighting]:
     """Names with the look of another node's tool and other letters; case and separators do not count."""
     registration = reading.registration
     name = bare_name(registration.tool.name, registration.server)
+    if not len(reading.catalog):
+        return
     for tool in reading.catalog.looking_like(name):
         if tool.node != registration.node and spelling(tool.bare_name) != spelling(name):
             why = f"“{quote(name)}” looks like “{quote(tool.bare_name)}”, which {quote(tool.node)} publishes"
@@ -40,7 +42,11 @@ def look_alike_name(reading: Reading) -> Iterator[Sighting]:
 def look_alike_server(reading: Reading) -> Iterator[Sighting]:
     """Servers with the look of another node's server and other letters."""
     registration = reading.registration
-    for tool in reading.catalog.of_servers_like(registration.server) if registration.server else ():
+    for tool in (
+        reading.catalog.of_servers_like(registration.server)
+        if registration.server and len(reading.catalog)
+        else ()
+    ):
         if tool.node != registration.node and spelling(tool.server) != spelling(registration.server):
             shown = f"“{quote(registration.server)}” looks like “{quote(tool.server)}”"
             yield Sighting("server", f"{shown}, a server of {quote(tool.node)}")
@@ -57,7 +63,7 @@ def near_duplicate(reading: Reading) -> Iterator[Sighting]:
     """Descriptions that another tool of the same node has nearly word for word."""
     registration = reading.registration
     tool = registration.tool
-    if len(tool.description) < MIN_LENGTH:
+    if len(tool.description) < MIN_LENGTH or not len(reading.catalog):
         return
     for other, similarity in reading.catalog.described_like(tool.description):
         if other.node == registration.node and other.name != tool.name and similarity >= MIN_SIMILARITY:

@@ -126,13 +126,11 @@ def contradicted(reading: Reading) -> Iterator[Sighting]:
 def unexplained_command(reading: Reading) -> Iterator[Sighting]:
     """Parameters for commands, of tools whose name and description speak of none."""
     tool = reading.registration.tool
-    if _RUNS.search(f"{tool.name} {tool.description}"):
-        return
     for name, schema in _properties(reading).items():
         is_text = (
             isinstance(schema, dict) and schema.get("type", "string") == "string" and "enum" not in schema
         )
-        if is_text and _COMMAND.fullmatch(name):
+        if is_text and _COMMAND.fullmatch(name) and not _RUNS.search(f"{tool.name} {tool.description}"):
             yield Sighting(
                 "inputSchema/properties", f"“{quote(name, 40)}” takes any command, and the text tells of none"
             )

@@ -109,6 +109,8 @@ _KINDS = (
     ),
 )
 
+_ANY_HINT = re.compile("|".join(sorted({re.escape(hint) for kind in _KINDS for hint in kind.hints})))
+
 _LIKELY_KIND = "what looks like a credential"
 _SHORTEST_LIKELY = 16
 _VALUE = re.compile(r"[:=]>?\s{0,3}[\"'`]?([A-Za-z0-9_\-+/.=~]{16,256})")
@@ -126,7 +128,7 @@ _LABEL_REACH = 32
 def find_secrets(text: str) -> list[Secret]:
     """The credentials of a known kind in the text, none overlapping another, `_MOST` at the most."""
     found: list[Secret] = []
-    if len(text) < _SHORTEST:
+    if len(text) < _SHORTEST or not _ANY_HINT.search(text):
         return found
     for kind in _KINDS:
         if any(hint in text for hint in kind.hints):
@@ -174,6 +176,8 @@ def entropy(text: str) -> float:
 
 
 def _labelled(text: str) -> Iterator[tuple[int, int]]:
+    if ":" not in text and "=" not in text:
+        return
     lowered = text.lower()
     if not any(hint in lowered for hint in _LABEL_HINTS):
         return

@@ -8,9 +8,9 @@ from mcp_federation.governance.checks.catalogue import Check, Sighting, check
 from mcp_federation.governance.checks.context import bare_name
 from mcp_federation.governance.checks.quoting import code_point, quote
 from mcp_federation.governance.checks.reading import Reading
-from mcp_federation.governance.detector.passages import Passage, passages
+from mcp_federation.governance.detector.passages import Passage, concepts, hidden_texts, passages
 from mcp_federation.governance.detector.patterns import patterns
-from mcp_federation.governance.detector.plain import decoded, is_disguised, plain
+from mcp_federation.governance.detector.plain import is_disguised
 from mcp_federation.governance.detector.tokens import is_identifier
 
 MIN_HIDDEN_WORDS: Final = 4
@@ -40,6 +40,8 @@ _KNOWN_METADATA = re.compile(
     re.IGNORECASE,
 )
 
+_HINTS = ("169.254", "etadata", "100.100", "ec2")
+
 
 def _saying(one: str, also: tuple[str, ...], what: str) -> Callable[[Reading], Iterator[Sighting]]:
     """One sighting, of the first passage with the pattern, and with one of the others if there are any."""
@@ -47,9 +49,10 @@ def _saying(one: str, also: tuple[str, ...], what: str) -> Callable[[Reading], I
     wanted, others = number[one], {number[name] for name in also}
 
     def search(reading: Reading) -> Iterator[Sighting]:
+        if wanted not in concepts(reading):
+            return
         for passage in passages(reading):
-            concepts = {concept for _, concept in passage.hits}
-            if wanted in concepts and (not others or concepts & others):
+            if wanted in passage.concepts and (not others or passage.concepts & others):
                 yield Sighting(passage.text.where, f"{what}: “{_quoted(passage)}”")
                 return
 
@@ -93,11 +96,9 @@ secrets = check(
 )
 def encoded(reading: Reading) -> Iterator[Sighting]:
     """Sentences that are encoded in a text."""
-    for text in reading.texts:
-        for hidden in decoded(plain(text.text)):
-            if len(hidden.split()) >= MIN_HIDDEN_WORDS:
-                yield Sighting(text.where, f"encoded in it stands “{quote(hidden)}”")
-                break
+    for text, hidden in hidden_texts(reading):
+        if len(hidden.split()) >= MIN_HIDDEN_WORDS:
+            yield Sighting(text.where, f"encoded in it stands “{quote(hidden)}”")
 
 
 @check(
@@ -126,7 +127,7 @@ def look_alike_letters(reading: Reading) -> Iterator[Sighting]:
 def metadata_address(reading: Reading) -> Iterator[Sighting]:
     """Addresses of cloud metadata services in descriptions, defaults and examples."""
     for text in reading.texts:
-        if text.path[0] in ("source_repo", "server_url"):
+        if text.path[0] in ("source_repo", "server_url") or not any(map(text.text.__contains__, _HINTS)):
             continue
         match = _KNOWN_METADATA.search(text.text)
         if match:
@@ -146,7 +147,7 @@ def steers_published(reading: Reading) -> Iterator[Sighting]:
     if not len(reading.catalog):
         return
     numbers = {place for place, name in enumerate(patterns().names) if name in _STEERS}
-    if not any(concept in numbers for passage in passages(reading) for _, concept in passage.hits):
+    if concepts(reading).isdisjoint(numbers):
         return
     registration = reading.registration
     own = bare_name(registration.tool.name, registration.server)

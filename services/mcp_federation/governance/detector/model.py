@@ -5,7 +5,7 @@ its user did not, and does it state a purpose that is harm. A tool is as suspici
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -15,7 +15,6 @@ from typing import Any, Final
 import msgspec
 
 from mcp_federation.governance.detector.features import concepts_of, features, to_feature
-from mcp_federation.governance.detector.lexicon import Hit
 from mcp_federation.governance.detector.passages import Passage
 from mcp_federation.governance.detector.patterns import patterns
 from mcp_federation.governance.detector.tokens import EMAIL, LITERAL, NUMBER, PATH, REF, SECRET_PATH, TAG, URL
@@ -58,25 +57,14 @@ class Head:
     quarantine: float = 0.5
     reject: float = 1.0
 
-    def score(self, hits: Sequence[Hit]) -> float:
-        """The uncalibrated log-odds of a passage with these concepts."""
+    def score(self, passage: Iterable[int]) -> float:
+        """The uncalibrated log-odds of a passage with these features."""
         get = self.weights.get
-        return self.intercept + sum([get(feature, 0.0) for feature in features(hits)])
+        return self.intercept + sum([get(feature, 0.0) for feature in passage])
 
     def probability(self, score: float) -> float:
         """The probability that a tool with such a passage is an attack."""
         return 1 / (1 + exp(-max(-40.0, min(40.0, self.slope * score + self.shift))))
-
-    def opinion(self, passages: Iterable[Passage]) -> Opinion | None:
-        """On a tool with these passages; None where none of them says enough."""
-        worst: Passage | None = None
-        highest = 0.0
-        for passage in passages:
-            if len(passage.hits) >= FEWEST:
-                score = self.score(passage.hits)
-                if worst is None or score > highest:
-                    worst, highest = passage, score
-        return None if worst is None else Opinion(self.probability(highest), worst)
 
     def words(self, passage: Passage) -> tuple[str, ...]:
         """The words of a passage that speak most for an attack, in their order."""
@@ -90,6 +78,21 @@ class Head:
         places = dict.fromkeys(place for place, concept in passage.hits if concept in top)
         words = [passage.words[place] for place in places]
         return tuple(dict.fromkeys(_KINDS.get(word, word) for word in words))[:_SHOWN]
+
+
+def opinions(heads: Mapping[str, Head], passages: Iterable[Passage]) -> dict[str, Opinion]:
+    """What each head makes of a tool with these passages; nothing where none of them says enough."""
+    worst: dict[str, tuple[float, Passage]] = {}
+    for passage in passages:
+        if len(passage.hits) >= FEWEST:
+            found = features(passage.hits)
+            for name, head in heads.items():
+                score = head.score(found)
+                if name not in worst or score > worst[name][0]:
+                    worst[name] = (score, passage)
+    return {
+        name: Opinion(heads[name].probability(score), passage) for name, (score, passage) in worst.items()
+    }
 
 
 @cache

@@ -53,6 +53,11 @@ class Passage:
     hits: list[Hit]
     text: Text
 
+    @property
+    def concepts(self) -> frozenset[int]:
+        """What is in it, in no order."""
+        return frozenset([concept for _, concept in self.hits])
+
     def __add__(self, other: "Passage") -> "Passage":
         shift = len(self.words)
         later = [(place + shift, concept) for place, concept in other.hits]
@@ -62,15 +67,34 @@ class Passage:
 
 @lru_cache(maxsize=_KEPT)
 def passages(reading: Reading) -> tuple[Passage, ...]:
-    """Each passage alone, and each together with the next one."""
+    """Each passage alone, each together with the next one, and with the next two where they are short."""
     prose, names, hidden = _sorted(reading)
     chains = [list(_cut(prose)), list(_cut(names)), *(list(_cut([text])) for text in hidden)]
     found: list[Passage] = []
     for chain in chains:
         found += chain
-        found += [first + second for first, second in pairwise(chain)]
+        pairs = [first + second for first, second in pairwise(chain)]
+        found += pairs
+        # Line breaks can cut a sentence into three; more than that is longer than a passage.
+        found += [
+            pair + third
+            for pair, third in zip(pairs, chain[2:], strict=False)
+            if len(pair.words) + len(third.words) <= LONGEST
+        ]
     extended = patterns().extended
     return tuple(Passage(each.words, extended(each.hits), each.text) for each in found)
+
+
+@lru_cache(maxsize=_KEPT)
+def hidden_texts(reading: Reading) -> "tuple[Source, ...]":
+    """The texts that are encoded in others, and where."""
+    return tuple((text, piece) for text in reading.texts for piece in decoded(plain(text.text)))
+
+
+@lru_cache(maxsize=_KEPT)
+def concepts(reading: Reading) -> frozenset[int]:
+    """What is in any passage, for who looks for something that most tools have nothing of."""
+    return frozenset([concept for passage in passages(reading) for _, concept in passage.hits])
 
 
 Source = tuple[Text, str]
@@ -84,7 +108,6 @@ def _sorted(reading: Reading) -> tuple[list[Source], list[Source], list[Source]]
     own = own if len(own) > 3 and is_identifier(own) else ""
     prose: list[Source] = []
     names: list[Source] = []
-    hidden: list[Source] = []
     for text in reading.texts:
         if text.path[0] in _UNREAD:
             continue
@@ -95,9 +118,8 @@ def _sorted(reading: Reading) -> tuple[list[Source], list[Source], list[Source]]
                 names.append((text, spaced(text.text)))
         elif not _is_structure(text):
             shown = plain(text.text)
-            hidden += [(text, piece) for piece in decoded(shown)]
             prose.append((text, shown.replace(own, "this tool") if own and own in shown else shown))
-    return prose, names, hidden
+    return prose, names, list(hidden_texts(reading))
 
 
 def _is_structure(text: Text) -> bool:
@@ -121,8 +143,7 @@ def _cut(sources: Iterable[Source]) -> Iterator[Passage]:
     begins: list[int] = []
     longest: tuple[int, Text | None] = (0, None)
     for text, shown in sources:
-        found, ends = tokens(shown)
-        starts = {0, *ends}
+        found, ends, starts = tokens(shown)
         start = 0
         for end in ends:
             while start < end:

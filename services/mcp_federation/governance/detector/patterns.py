@@ -3,19 +3,32 @@
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Final
 
 from mcp_federation.governance.detector.lexicon import Hit, Lexicon, lexicon
+from mcp_federation.governance.detector.tokens import START
 
 MAX_APART: Final = 6
 """Tokens between concepts that count as neighbours; a longer way counts as one more concept between them."""
 
+_CACHED = 1 << 14
 _APART = "\x00"
 _FIRST = 0x100  # above ASCII, so that no concept's character has a meaning in a regular expression
 _ITEM = re.compile(r"\.{2,3}|\(([^)]*)\)(\??)|([^\s()?]+)(\??)")
 _GAPS = {"..": ".{0,2}?", "...": ".{0,4}?"}
+
+
+class _Pattern:
+    """The sequences of a pattern, those that begin with a sentence apart."""
+
+    def __init__(self, sequences: Sequence[str], number: Mapping[str, int]) -> None:
+        bound = [each for each in sequences if START in each]
+        free = [each for each in sequences if START not in each]
+        self.bound, self.free = (_union(each, number) for each in (bound, free))
+        # A match needs one of these concepts: most patterns are ruled out by that alone.
+        self.needs_bound, self.needs_free = (_heads(each, number) for each in (bound, free))
 
 
 class Patterns:
@@ -24,30 +37,63 @@ class Patterns:
     def __init__(self, lexicon: Lexicon, patterns: Mapping[str, Sequence[str]]) -> None:
         self.names = (*lexicon.names, *patterns)
         number = {name: place for place, name in enumerate(self.names)}
-        self._first_number = len(lexicon.names)
-        self._compiled = [
-            re.compile("|".join(_compile(sequence, number) for sequence in sequences), re.DOTALL)
-            for sequences in patterns.values()
+        self._start = chr(_FIRST + number[START])
+        first = len(lexicon.names)
+        self._patterns = [
+            (first + place, _Pattern(sequences, number)) for place, sequences in enumerate(patterns.values())
         ]
+        # Most tools say the same few things: their lines of concepts are short, and come again.
+        self._found = lru_cache(maxsize=_CACHED)(self._find)
 
     def extended(self, hits: list[Hit]) -> list[Hit]:
         """The concepts with the patterns among them, each pattern once, where it first begins."""
         if len(hits) < 2:
             return hits
-        line, places, before = "", [], hits[0][0]
-        for place, concept in hits:
-            if place - before > MAX_APART:
-                line += _APART
-                places.append(place)
-            line += chr(_FIRST + concept)
+        line, places = _line(hits)
+        found = self._found(line)
+        return sorted([*hits, *((places[at], concept) for at, concept in found)]) if found else hits
+
+    def _find(self, line: str) -> tuple[tuple[int, int], ...]:
+        """The patterns in a line of concepts: index into the line, and number."""
+        at_free = [at for at, char in enumerate(line) if char != self._start]
+        free = line.replace(self._start, "")
+        mask = 0
+        for char in free:
+            mask |= 1 << ord(char)
+        found = []
+        for concept, pattern in self._patterns:
+            if mask & pattern.needs_free and (match := pattern.free.search(free)):
+                found.append((at_free[match.start()], concept))
+            elif mask & pattern.needs_bound and (match := pattern.bound.search(line)):
+                found.append((match.start(), concept))
+        return tuple(found)
+
+
+def _line(hits: list[Hit]) -> tuple[str, list[int]]:
+    """The concepts as characters, and the place of each."""
+    line, places, before = "", [], hits[0][0] if hits else 0
+    for place, concept in hits:
+        if place - before > MAX_APART:
+            line += _APART
             places.append(place)
-            before = place
-        found = [
-            (places[match.start()], self._first_number + number)
-            for number, pattern in enumerate(self._compiled)
-            if (match := pattern.search(line))
-        ]
-        return sorted([*hits, *found]) if found else hits
+        line += chr(_FIRST + concept)
+        places.append(place)
+        before = place
+    return line, places
+
+
+def _union(sequences: Sequence[str], number: Mapping[str, int]) -> re.Pattern[str]:
+    return re.compile("|".join(_compile(each, number) for each in sequences) or r"(?!)", re.DOTALL)
+
+
+def _heads(sequences: Sequence[str], number: Mapping[str, int]) -> int:
+    """The concepts of which each match has one, as bits: the last of each sequence is never optional."""
+    mask = 0
+    for sequence in sequences:
+        *_, last = _ITEM.finditer(sequence)
+        for name in (last[1] or last[3]).split("|"):
+            mask |= 1 << (_FIRST + number[name])
+    return mask
 
 
 @cache

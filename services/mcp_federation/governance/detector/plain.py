@@ -29,6 +29,9 @@ _HEX = re.compile(r"(?<![0-9A-Fa-f])(?:(?:\\x|0x)?[0-9A-Fa-f]{2}[\s,:]?){12,2048
 _ESCAPES = re.compile(r"(?:\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}|&#x?[0-9A-Fa-f]{2,6};){6,}")
 _ESCAPE = re.compile(r"(?:\\[ux]|&#)(x?)([0-9A-Fa-f]{2,6});?")
 _PERCENT = re.compile(r"(?:[\w.+~-]{0,64}%[0-9A-Fa-f]{2}){4,}[\w.+~-]{0,64}")
+_HINT = re.compile(r"[A-Za-z0-9+/_-]{16}|\\[xu]|&#|%[0-9A-Fa-f]{2}|(?:[0-9A-Fa-f]{2}[\s,:]){6}")
+"""Of which every encoded text has one, and which most texts do not have."""
+
 _BLANKS = re.compile(r"\s+")
 
 
@@ -66,7 +69,7 @@ def is_disguised(word: str) -> bool:
 def decoded(text: str) -> Iterator[str]:
     """Readable texts that are encoded in the text (base64, hexadecimal, escapes, per cent)."""
     for _ in range(2):
-        found = list(_decoded_once(text))[:MAX_DECODED]
+        found = list(_decoded_once(text))[:MAX_DECODED] if _HINT.search(text) else []
         yield from found
         text = " ".join(found)
         if not text:

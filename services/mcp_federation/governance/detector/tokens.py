@@ -5,7 +5,8 @@
 
 import re
 import unicodedata
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib import resources
 from typing import Final
 
 REF: Final = "<ref>"
@@ -19,7 +20,7 @@ SECRET_PATH: Final = "<secretpath>"  # noqa: S105  # names a kind of token
 TAG: Final = "<tag>"
 
 START: Final = "<start>"
-"""Where a sentence or a line begins; no token, but a concept."""
+"""Where a sentence begins; no token, but a concept."""
 
 KINDS: Final = (REF, LITERAL, NUMBER, URL, EMAIL, PATH, SECRET_PATH, TAG, START)
 
@@ -57,27 +58,33 @@ _TAG_WORDS = frozenset(
     )
 )  # fmt: skip
 _REF = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[_.:/-][A-Za-z0-9_]+)*(?:\(\))?")
-_CAMEL = re.compile(r"(?<![A-Za-z])[A-Za-z]?[a-z0-9]{2,}[A-Z](?:[a-z]{2}|[A-Z]+[a-z]|[A-Z]{1,3}(?![A-Za-z]))")
+_CAMEL = re.compile(r"[a-z0-9][A-Z]")
 _WORDS = re.compile(
     "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]|[^\\W\\d_]+|\\d[\\d.,:]*|[\uff0c\u3001]"
 )
 _UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 _RUNS = re.compile(f"{_UNSPACED.pattern[:-1]}\uff0c\u3001\u3002]+|[!-~]+|[^!-~]")
+_ENDING = re.compile(r"(?:e?s|e?d|ing)$")
 _NUMBER = re.compile(r"[+-]?\d[\d.,:/-]*%?")
 
 
-def tokens(text: str) -> tuple[list[str], list[int]]:
-    """The tokens of a text, and how many of them come before each end of a sentence or line."""
+def tokens(text: str) -> tuple[list[str], list[int], set[int]]:
+    """The tokens of a text; how many come before each end of a line or sentence; where sentences begin.
+
+    A line break begins none: it is laid out differently by whoever copies the text.
+    """
     found: list[str] = []
     ends: list[int] = []
+    begins = {0}
     for line in text.splitlines():
         for chunk in line.split():
             words, ends_sentence = _cached(chunk) if len(chunk) <= _MAX_CHUNK else _classify(chunk)
             found += words
             if ends_sentence:
                 ends.append(len(found))
+                begins.add(len(found))
         ends.append(len(found))
-    return found, ends
+    return found, ends, begins
 
 
 def bare(word: str) -> str:
@@ -147,5 +154,18 @@ def _quoted(chunk: str, core: str) -> str:
 def _unquoted(core: str) -> str:
     if _NUMBER.fullmatch(core):
         return NUMBER
-    is_ref = core.isascii() and _REF.fullmatch(core)
-    return REF if is_ref and ("_" in core or core.endswith("()") or _CAMEL.search(core)) else ""
+    if not core.isascii() or not _REF.fullmatch(core):
+        return ""
+    is_name = "_" in core or core.endswith("()") or (_CAMEL.search(core) and not _is_word(core))
+    return REF if is_name else ""
+
+
+def _is_word(core: str) -> bool:
+    """Whether it is a word that the lexicon knows, in whatever case: sEnD is no name of a tool."""
+    return _ENDING.sub("", core.lower()) in _vocabulary() or core.lower() in _vocabulary()
+
+
+@cache
+def _vocabulary() -> frozenset[str]:
+    lexicon = resources.files(__package__).joinpath("lexicon.toml").read_text("utf-8")
+    return frozenset(re.findall("[a-z]+", lexicon))
