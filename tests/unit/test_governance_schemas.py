@@ -201,9 +201,9 @@ def test_a_large_schema_is_told() -> None:
         f"parameter_{number}": {"type": "string", "description": "x" * 100} for number in range(300)
     }
     findings = found({"type": "object", "properties": properties})
-    assert [(finding.rule, finding.where) for finding in findings] == [
-        ("schema-large", "inputSchema"),
-        ("schema-large", "inputSchema/properties"),
+    assert [finding.where for finding in findings if finding.rule == "schema-large"] == [
+        "inputSchema",
+        "inputSchema/properties",
     ]
 
 
