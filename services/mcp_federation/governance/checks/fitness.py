@@ -5,14 +5,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from mcp_federation.governance.checks.catalogue import Check, Sighting, check
+from mcp_federation.governance.checks.descriptions import MAX_DESCRIPTION
 from mcp_federation.governance.checks.quoting import quote
 from mcp_federation.governance.checks.reading import Reading
+from mcp_federation.governance.checks.schemas import LARGE_SCHEMA
 
 MAX_TOKENS: Final = 2_000
 CHARACTERS_A_TOKEN: Final = 4
 """About what tokenizers make of English and JSON."""
 
 MIN_USE_WORDS: Final = 6
+_SHOWN_NAMES = 5
 
 _VERB = re.compile(r"[A-Za-z]+")
 _DESTROYS = re.compile(
@@ -28,7 +31,7 @@ _READS = re.compile(
     re.IGNORECASE,
 )
 _MEANINGLESS = re.compile(
-    r"(?:arg|param|parameter|var|value|input|field|x|y|foo|bar|data|tmp|temp)_?\d+|foo|bar|asdf|xxx+",
+    r"(?:arg|param|var|x|y|foo|bar|tmp|temp)_?\d+|foo|bar|asdf|xxx+",
     re.IGNORECASE,
 )
 _COMMAND = re.compile(r"(?:shell_?|bash_?|os_?|system_?)?(?:command|cmd)s?|shell|exec|eval", re.IGNORECASE)
@@ -72,9 +75,10 @@ def without_use(reading: Reading) -> Iterator[Sighting]:
 )
 def meaningless_parameter(reading: Reading) -> Iterator[Sighting]:
     """Parameters such as arg1, foo or a blank."""
-    for name in _properties(reading):
-        if not name.strip() or _MEANINGLESS.fullmatch(name):
-            yield Sighting("inputSchema/properties", f"“{quote(name, 40)}” says nothing of what it holds")
+    names = [name for name in _properties(reading) if not name.strip() or _MEANINGLESS.fullmatch(name)]
+    if names:
+        shown = ", ".join(f"“{quote(name, 40)}”" for name in names[:_SHOWN_NAMES])
+        yield Sighting("inputSchema/properties", f"{shown}: nothing tells what it holds")
 
 
 @check(
@@ -84,11 +88,12 @@ def meaningless_parameter(reading: Reading) -> Iterator[Sighting]:
     remedy="Shorten descriptions and schemas; move what is seldom needed into a tool of its own.",
 )
 def token_cost(reading: Reading) -> Iterator[Sighting]:
-    """Tools that take thousands of tokens to offer."""
+    """Tools that take thousands of tokens to offer, where no other check tells which part is too long."""
     tool = reading.registration.tool
     size = len(tool.description) + len(tool.title or "") + len(bytes(tool.input_schema))
     tokens = size // CHARACTERS_A_TOKEN
-    if tokens > MAX_TOKENS:
+    is_told = len(tool.description) > MAX_DESCRIPTION or len(bytes(tool.input_schema)) > LARGE_SCHEMA
+    if tokens > MAX_TOKENS and not is_told:
         yield Sighting("tool", f"to offer it takes about {tokens:,} tokens")
 
 
