@@ -209,7 +209,8 @@ async def test_a_large_registration_is_judged_as_well(govern: Govern, bus: Bus) 
     await govern()
     schema = {"type": "object", "description": "long " * 20_000}
     verdict = await register(bus, a_registration(a_tool(schema=schema)))
-    assert (verdict.decision, rules(verdict.findings)) == ("approved", {"schema-large"})
+    assert verdict.decision == "approved"
+    assert "schema-large" in rules(verdict.findings)
 
 
 async def test_a_verdict_that_cannot_be_kept_is_not_given_out(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ from mcp_federation.node.tools import LocalTool, to_local_tools
 from mcp_federation.trust.approvals import Approver
 from tests.conftest import Connect
 from tests.support.node_servers import Mesh, boxed, hurry, mesh_on, plain, state_of, toolbox
-from tests.support.plain_servers import NEW, NONSENSE, OLD, PlainServer
+from tests.support.plain_servers import EXITS, NEW, NONSENSE, OLD, PlainServer
 from tests.support.sdk_servers import sdk_server
 
 PLAIN_TOOLS = len(PlainServer("").tools)
@@ -214,7 +214,10 @@ async def _both(waiting: Any, event: asyncio.Event) -> None:
     await event.wait()
 
 
-async def test_a_server_that_cannot_start_does_not_keep_what_it_had(mesh: Mesh) -> None:
+async def test_a_server_that_cannot_start_does_not_keep_what_it_had(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "WITHDRAW_AFTER", 0.1)
     node = await mesh.node(boxed(toolbox("box", "a", "b")))
     await mesh.shows({"box.a", "box.b"})
     await mesh.leave(node)
@@ -348,6 +351,33 @@ async def test_the_tool_of_a_one_tool_toolbox_keeps_its_name_beside_others(mesh:
     )
     await mesh.shows({"only", "more.a", "more.b"})
     assert await mesh.call("only", text="a") == "a"
+
+
+async def test_a_replica_whose_server_does_not_start_takes_no_tool_from_the_one_that_serves_it(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "WITHDRAW_AFTER", 0.1)
+    await mesh.node(boxed(toolbox("box", "a", "b")))
+    await mesh.shows({"box.a", "box.b"})
+    state = mesh.catalog.state.node("acme")
+    published = dict(state.sequences)
+    await mesh.node({"box": plain(EXITS)})
+    # Withdrawn by the one, and put back by the other.
+    await mesh.until(lambda: all(state.sequences[name] > published[name] + 1 for name in published))
+    await mesh.shows({"box.a", "box.b"})
+    assert await mesh.call("box.a", text="x") == "x"
+
+
+async def test_a_node_that_restarts_before_its_server_keeps_its_tools_for_a_while(mesh: Mesh) -> None:
+    node = await mesh.node(boxed(toolbox("box", "a", "b")))
+    await mesh.shows({"box.a", "box.b"})
+    await mesh.leave(node)
+    node = await mesh.node({"box": plain(EXITS)})
+    await mesh.heard(lambda presence: state_of(presence, "box").state == "failed")
+    await mesh.until(lambda: node.registrar._settled)
+    await mesh.shows({"box.a", "box.b"})
+    with pytest.raises(ServerUnavailable):
+        await mesh.call("box.a", text="x")
 
 
 async def test_two_nodes_publish_side_by_side(mesh: Mesh) -> None:

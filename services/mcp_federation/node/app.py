@@ -45,7 +45,8 @@ class Node:
         self._instance = uuid.uuid4().hex
         self._bus = bus
         self.registrar = Registrar(bus, self._name, specs, self._instance)
-        verifier = ApprovalVerifier(read_trusted_keys(settings.trusted_keys))
+        keys = read_trusted_keys(settings.trusted_keys)
+        verifier = ApprovalVerifier(keys) if keys else None  # else every entry would look forged
         self._keeper = Keeper(bus, self._name, verifier, self.registrar.restore)
         self.servers = {name: self._make_server(name, spec) for name, spec in specs.items()}
         self._records = RecordPublisher(bus, self._name, policy=Policy.of(settings))
@@ -92,8 +93,7 @@ class Node:
         """Take up work; servers go on starting behind it."""
         await self._probing.start()
         await self.registrar.start()
-        if self._settings.trusted_keys:  # else every entry would look forged
-            await self._keeper.start()
+        await self._keeper.start()
         await self._records.start()
         for server in self.servers.values():
             server.start()
@@ -140,6 +140,7 @@ class Node:
         if server.state.state == "ready":
             self.registrar.set_tools(server.name, server.tools)
         elif failed and server.name not in self._withdrawals:
+            self.registrar.await_server(server.name)
             self._withdrawals[server.name] = asyncio.get_running_loop().call_later(
                 WITHDRAW_AFTER, self.registrar.remove_server, server.name
             )

@@ -182,6 +182,8 @@ class Executor:
 
     async def _awaited(self, name: str, timeout: float) -> LocalTool:
         """A tool that is not there: after a restart of the node its server may be starting: it is awaited."""
+        if self._registrar.is_down(name):
+            raise ServerDown(f"the MCP server of {name!r} is down")
         if self._registrar.published.get(name) is None:
             raise ToolNotFound(f"the node {self._node!r} publishes no tool {name!r}")
         server = self._servers.get(self._registrar.holder_before(name) or "")

@@ -1,11 +1,12 @@
 """Puts the node's own entries back where somebody wrote over them.
 
 Whoever may publish on the node's catalog subjects can put a forged entry in the place of a good one. Nobody
-believes it, but the good one is gone. Entries of the node's replicas hold, and are left alone; so are
-withdrawals, which may be a replica's too.
+believes it, but the good one is gone. Entries of the node's replicas hold, and are left alone; so are their
+withdrawals, but for those of a replica whose own server is down while ours serves.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from mcp_federation.bus.protocol import Bus, Follower, Stored
 from mcp_federation.contract.messages import CatalogEntry, CatalogMessage, decode
@@ -16,12 +17,18 @@ from mcp_federation.trust.approvals import ApprovalVerifier
 
 log = get_logger("node")
 
+SERVER_DOWN: Final = "its MCP server is down"
+"""The reason of a withdrawal that says nothing of the node's other replicas."""
+
 
 class Keeper:
-    """Follows the node's own subjects of the catalog; `restore` is called with the name of a lost entry."""
+    """Follows the node's own subjects of the catalog; `restore` is called with the name of a lost entry.
+
+    Without a verifier every signature is taken for good.
+    """
 
     def __init__(
-        self, bus: Bus, node: str, verifier: ApprovalVerifier, restore: Callable[[str], None]
+        self, bus: Bus, node: str, verifier: ApprovalVerifier | None, restore: Callable[[str], None]
     ) -> None:
         self._bus = bus
         self._node = node
@@ -45,10 +52,13 @@ class Keeper:
         try:
             message: CatalogMessage = decode(stored.payload, CatalogMessage)  # type: ignore[arg-type]  # a union
             if not isinstance(message, CatalogEntry):
+                if message.reason == SERVER_DOWN:
+                    self._restore(name)
                 return
             if (message.node, message.tool.name) != (self._node, name):
                 raise InvalidRequest("the entry is of another tool than its subject")
-            self._verifier.verify(message)
+            if self._verifier is not None:
+                self._verifier.verify(message)
         except (ApprovalRefused, InvalidRequest) as error:
             log.warning("entry_overwritten", tool=name, reason=error.message)
             self._restore(name)

@@ -45,6 +45,7 @@ from mcp_federation.errors import (
 )
 from mcp_federation.logs import get_logger
 from mcp_federation.node.decisions import RENEW_AFTER, Decision, decision, refusal
+from mcp_federation.node.keeper import SERVER_DOWN
 from mcp_federation.node.progress import RegistrationProgress
 from mcp_federation.node.tools import LocalTool
 
@@ -73,6 +74,8 @@ class Registrar:
         self._renewals: dict[str, float] = {}
         self.published = DigestSet()
         self._servers_before: dict[str, str] = {}
+        self._awaited: set[str] = set()
+        self._down: set[str] = set()
         self._settled = False
         self._problem = ""
         self._wake = asyncio.Event()
@@ -102,10 +105,18 @@ class Registrar:
     def set_tools(self, server: str, tools: Iterable[LocalTool]) -> None:
         """These, and no others, are the tools of that server now."""
         self._wanted[server] = {tool.tool.name: tool for tool in tools}
+        self._awaited.discard(server)
+        self._down.discard(server)
         self._merge()
 
+    def await_server(self, server: str) -> None:
+        """The server is down, and may soon be back: its tools stay published meanwhile."""
+        self._awaited.add(server)
+
     def remove_server(self, server: str) -> None:
-        """The server is gone, and its tools with it."""
+        """The server stays down: its tools go, until it is back."""
+        self._awaited.discard(server)
+        self._down.add(server)
         if server in self._wanted:
             self._wanted[server] = {}  # it keeps its place, should it come back
         self._merge()
@@ -116,8 +127,8 @@ class Registrar:
         self._wake.set()
 
     def restore(self, name: str) -> None:
-        """Publish again what the catalog should have under that name."""
-        if self._renewals.pop(name, None) is not None:
+        """Publish again what the catalog should have under that name, if this node still has it."""
+        if self.get(name) is not None and self._renewals.pop(name, None) is not None:
             self._wake.set()
 
     def get(self, name: str) -> LocalTool | None:
@@ -129,6 +140,10 @@ class Registrar:
         """The server that has the tool of that local name, published or not."""
         tool = self._tools.get(name)
         return tool.server if tool is not None else None
+
+    def is_down(self, name: str) -> bool:
+        """Whether the server that had the tool is down, so that only this replica lacks it."""
+        return self._servers_before.get(name) in self._awaited | self._down
 
     def holder_before(self, name: str) -> str | None:
         """The server that had the published tool of that local name as this node began."""
@@ -285,7 +300,8 @@ class Registrar:
     def _is_due(self, name: str) -> bool:
         tool = self._tools.get(name)
         if tool is None:
-            return self._settled and self.published.get(name) is not None
+            awaited = self._servers_before.get(name) in self._awaited
+            return self._settled and self.published.get(name) is not None and not awaited
         decided = self._standing_decision(tool)
         if decided is None:
             return True
@@ -306,7 +322,8 @@ class Registrar:
         """Make the catalog show of one tool what it should."""
         tool = self._tools.get(name)
         if tool is None:
-            await self._withdraw(name, "the node no longer has it")
+            is_down = self._servers_before.get(name) in self._down
+            await self._withdraw(name, SERVER_DOWN if is_down else "the node no longer has it")
             self._decided.pop(name, None)
             return
         published = self.published.get(name)
@@ -342,6 +359,7 @@ class Registrar:
         )
         await self._bus.store(CATALOG.of(self._node, name), encode(entry))
         self.published.put(name, tool.digest)
+        self._servers_before[name] = tool.server
         self._renewals[name] = decided.at
         log.info("tool_published", tool=name, digest=tool.digest)
 
