@@ -179,6 +179,9 @@ class FederationClient:
             return await self._try_each(call)
         except _RefusedError:
             return await self._try_again(call)
+        finally:
+            # An error holds the frames that it came through, and they the call: a circle around the payload.
+            call.errors.clear()
 
     async def _try_each(self, call: Call) -> tuple[CatalogTool, CallResult]:
         for tool in call.providers:
@@ -235,6 +238,7 @@ class FederationClient:
             self._balancer.finished(tool, loop.time() - began, error)
             if self._on_outcome is not None:
                 self._on_outcome(tool, loop.time() - began, error)
+            error = None  # or it and this frame would keep each other, and the payload
         return result
 
     async def _request(

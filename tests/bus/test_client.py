@@ -1,7 +1,10 @@
 """The client: finds the tool that a name means, calls it, and goes on to the next while nothing ran."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -361,3 +364,22 @@ async def test_a_node_that_fell_silent_is_not_called(mesh: Mesh) -> None:
     state = mesh.client.catalog.state
     assert await mesh.client.catalog.wait_until(lambda: state.is_available("globex"), 10)
     assert (await mesh.client.execute("echo@globex")).value == "from globex"
+
+
+async def test_a_call_that_failed_keeps_nothing_of_its_payload(mesh: Mesh) -> None:
+    class Weak(dict[str, str]):
+        """An argument that can be referred to weakly."""
+
+    await mesh.publish("acme", "echo")
+    await mesh.serve("acme", ToolFailed("no"))
+    argument = Weak(a="x")
+    kept = weakref.ref(argument)
+    gc.disable()
+    try:
+        with suppress(ToolFailed):
+            await mesh.client.execute("echo", {"text": argument})
+        del argument
+        mesh.calls.clear()
+        assert kept() is None
+    finally:
+        gc.enable()

@@ -130,3 +130,9 @@ async def test_a_listener_that_hangs_up_cancels_the_execution(edge: Edge, home: 
             assert await response.content.readline() == b"event: progress\n"
         assert await home.cancelled.get() == home.request_id()
         forever.set()
+
+
+async def test_who_refuses_events_gets_none(edge: Edge, home: BusNode) -> None:
+    headers = {"Accept": "text/event-stream;q=0.0, application/json"}
+    answer = await edge.post("/execute", {"mcp_name": "count"}, headers=headers)
+    assert answer.json["result"] == "done"

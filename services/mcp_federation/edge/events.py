@@ -1,6 +1,7 @@
 """Server-sent events (WHATWG HTML, section 9.2): an answer that comes in steps."""
 
 import asyncio
+import re
 from collections import deque
 from types import TracebackType
 from typing import Final, Self
@@ -17,13 +18,18 @@ KEEP_ALIVE: Final = 15.0
 MAX_WAITING: Final = 256
 """Events that may wait for a slow reader; beyond them the oldest progress is dropped."""
 
+_REFUSED = re.compile(rb"q=0(\.0*)?")
 _HEADERS = [(b"content-type", MEDIA_TYPE.encode()), (b"cache-control", b"no-store")]
 
 
 def wants_events(scope: Scope) -> bool:
     """Whether the caller accepts a stream of events."""
     accept = next((value for name, value in scope["headers"] if name == b"accept"), b"")
-    return any(part.partition(b";")[0].strip().lower() == b"text/event-stream" for part in accept.split(b","))
+    for part in accept.lower().split(b","):
+        kind, *parameters = (word.strip() for word in part.split(b";"))
+        if kind == b"text/event-stream":
+            return not any(_REFUSED.fullmatch(word) for word in parameters)
+    return False
 
 
 class EventStream:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Raw, Struct, field
 
-from mcp_federation.errors import FederationError, InvalidRequest, error_from
+from mcp_federation.errors import FederationError, InternalError, InvalidRequest, error_from
 
 PROTOCOL_VERSION = 1
 
@@ -466,7 +466,10 @@ def raise_error_reply(payload: bytes) -> None:
     """Raise the error that a peer answered with.
 
     Raises:
-        FederationError: always; `InvalidRequest` where the payload is no error reply.
+        FederationError: always; `InternalError`, which may have run, where the payload is no error reply.
     """
-    reply = decode(payload, ErrorReply)
+    try:
+        reply = decode(payload, ErrorReply)
+    except InvalidRequest as error:
+        raise InternalError("the peer answered with an error that does not parse") from error
     raise error_from(reply.code, reply.message, reply.details)
