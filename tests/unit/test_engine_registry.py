@@ -144,7 +144,7 @@ def test_the_front_holds_the_measured_runnable_tools_that_no_other_dominates() -
     registry.add_mcp(tool_spec("gone", "acme", available=False))
     registry.record_performance("fast@acme", Performance(500, 1.0, 10.0, 0.5))
     registry.record_performance("cheap@acme", Performance(500, 1.0, 90.0, 0.1))
-    registry.record_performance("worse@acme", Performance(500, 0.7, 300.0, 0.1))
+    registry.record_performance("worse@acme", Performance(500, 0.7, 300.0, 0.2))
     registry.record_performance("gone@acme", Performance(500, 1.0, 1.0, 0.0))
     assert [spec.name for spec in registry.get_pareto_front()] == ["fast@acme", "cheap@acme"]
 

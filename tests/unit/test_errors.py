@@ -4,7 +4,7 @@ import pytest
 
 from mcp_federation import errors
 from mcp_federation.contract.messages import ErrorReply, decode, encode, error_reply, raise_error_reply
-from mcp_federation.errors import FederationError, InternalError, InvalidRequest, Overloaded, error_from
+from mcp_federation.errors import FederationError, InternalError, Overloaded, error_from
 
 KINDS = [getattr(errors, name) for name in errors.__all__ if name not in ("FederationError", "error_from")]
 
@@ -29,8 +29,8 @@ def test_a_code_from_a_later_version_becomes_an_internal_error() -> None:
     assert error.message == "why"
 
 
-def test_what_is_no_error_reply_is_an_invalid_request() -> None:
-    with pytest.raises(InvalidRequest):
+def test_what_is_no_error_reply_leaves_open_what_ran() -> None:
+    with pytest.raises(InternalError):
         raise_error_reply(b'{"type":"cancel","request_id":"1"}')
 
 

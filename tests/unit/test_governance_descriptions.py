@@ -70,4 +70,4 @@ def test_a_short_description_is_told() -> None:
 
 
 def test_a_description_over_the_bound_is_quarantined() -> None:
-    assert found("Adds numbers. " * 1000) == {"description-too-long": "medium", "token-cost": "info"}
+    assert found("Adds numbers. " * 1000)["description-too-long"] == "medium"
