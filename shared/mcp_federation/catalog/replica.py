@@ -215,6 +215,7 @@ class CatalogReplica:
         """Read all of a node's entries again, and forget what it no longer publishes."""
         log.info("catalog_replayed", node=node, reason="the node publishes something else than is known here")
         names: set[str] = set()
+        before = dict(self.state.node(node).sequences)
 
         async def take(stored: Stored) -> None:
             name = self._apply(stored)
@@ -229,7 +230,10 @@ class CatalogReplica:
             return
         finally:
             await follower.close()
-        self.state.retain(node, names)
+        # What came while this was being read is not in it, and stays.
+        state = self.state.node(node)
+        gone = {name for name in before.keys() - names if state.sequences.get(name) == before[name]}
+        self.state.retain(node, set(state.published) - gone)
         self._notify()
 
     def _notify(self) -> None:
