@@ -10,7 +10,7 @@ import pytest
 
 from mcp_federation.contract.mcp import CallResult, decode_result
 from mcp_federation.contract.messages import Progress
-from mcp_federation.errors import DeadlineExceeded, PayloadTooLarge, ServerUnavailable, ToolFailed
+from mcp_federation.errors import DeadlineExceeded, PayloadTooLarge, ServerDown, ServerUnavailable, ToolFailed
 from mcp_federation.node import link
 from mcp_federation.node.calls.http import HttpCalls
 from mcp_federation.node.calls.python import PythonCalls
@@ -146,6 +146,19 @@ async def test_a_call_waits_for_a_server_that_is_just_restarting(make: Make, kin
     await asyncio.sleep(0)  # let the call begin
     await box.http.start()
     assert await call == "a"
+
+
+@pytest.mark.parametrize("kind", ["http", "older http"])
+async def test_the_first_call_of_a_server_that_is_gone_says_that_surely_nothing_ran(
+    make: Make, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(link, "RECONNECT_TIMEOUT", 0.05)
+    box = await make(kind)
+    assert box.http is not None
+    await box.http.stop()
+    with pytest.raises(ServerDown):
+        await box.call("echo", text="a")
+    assert box.seen.calls == 0
 
 
 @pytest.mark.usefixtures("patient")

@@ -22,7 +22,7 @@ from mcp_federation.node.calls.declared import Declared
 from mcp_federation.node.calls.http import CONNECT_TIMEOUT, ENVELOPE, HttpCalls
 from mcp_federation.node.calls.python import PythonCalls
 from mcp_federation.node.calls.results import Results
-from mcp_federation.node.calls.sdk import SdkCalls, note_status, noted_statuses
+from mcp_federation.node.calls.sdk import HttpClient, SdkCalls, watch_sent
 from mcp_federation.node.calls.stdio import Pipe, StdioCalls
 from mcp_federation.node.calls.wire import CLIENT_INFO, Requests
 from mcp_federation.node.child import Child
@@ -118,13 +118,13 @@ async def open_connection(
 async def _client(server: Any, on_message: MessageHandlerFnT) -> AsyncIterator[Client]:
     # The SDK's response cache would answer a poll for changes with the old list.
     client = Client(server, message_handler=on_message, client_info=CLIENT_INFO, cache=None)
-    statuses = noted_statuses()
+    sent = watch_sent()
     async with AsyncExitStack() as stack:
         try:
             await stack.enter_async_context(client)
         except Exception as error:
-            if statuses and isinstance(first_of(error), MCPError):
-                raise Ended(f"it answers with HTTP status {statuses[-1]}") from error
+            if sent.statuses and isinstance(first_of(error), MCPError):
+                raise Ended(f"it answers with HTTP status {sent.statuses[-1]}") from error
             raise
         yield client
 
@@ -166,8 +166,5 @@ async def _http(spec: HttpSpec, stack: AsyncExitStack) -> Any:
     if spec.transport == "sse":
         return sse_client(spec.url, headers=dict(spec.headers))
     timeout = httpx2.Timeout(CONNECT_TIMEOUT, read=READ_TIMEOUT)
-    client = httpx2.AsyncClient(
-        headers=dict(spec.headers), timeout=timeout, event_hooks={"response": [note_status]}
-    )
-    http = await stack.enter_async_context(client)
+    http = await stack.enter_async_context(HttpClient(headers=dict(spec.headers), timeout=timeout))
     return streamable_http_client(spec.url, http_client=http)

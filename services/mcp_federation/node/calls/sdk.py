@@ -17,22 +17,45 @@ from mcp_federation.node.calls.refused import refused
 from mcp_federation.node.calls.results import BrokenContract
 from mcp_federation.node.faults import call_error
 
-_statuses: ContextVar[list[int] | None] = ContextVar("statuses", default=None)
-"""Where the HTTP statuses that refuse a call are put: the SDK sends each call in its caller's context."""
+
+class Sent:
+    """What HTTP itself tells of the requests of one task, which the SDK does not."""
+
+    def __init__(self) -> None:
+        self.statuses: list[int] = []
+        """Those that refused a request."""
+
+        self.unreachable = False
+        """There was nobody to send one to."""
 
 
-async def note_status(response: httpx2.Response) -> None:
-    """Note a status that refuses a request: the SDK does not tell it. A hook of its HTTP client."""
-    statuses = _statuses.get()
-    if statuses is not None and response.status_code >= HTTPStatus.BAD_REQUEST:
-        statuses.append(response.status_code)
+_sent: ContextVar[Sent | None] = ContextVar("sent", default=None)
+"""Where that is put: the SDK sends each call in its caller's context."""
 
 
-def noted_statuses() -> list[int]:
-    """A list that gets the HTTP statuses which refuse what this task sends from now on."""
-    statuses: list[int] = []
-    _statuses.set(statuses)
-    return statuses
+def watch_sent() -> Sent:
+    """Gets what becomes of what this task sends from now on."""
+    sent = Sent()
+    _sent.set(sent)
+    return sent
+
+
+class HttpClient(httpx2.AsyncClient):
+    """The SDK's HTTP client, which notes in `Sent` what became of a request."""
+
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        """As the base class does."""
+        sent = _sent.get()
+        try:
+            response = await super().send(request, **options)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout):
+            # A GET asks again for the answer to a POST that was taken.
+            if sent is not None and request.method == "POST":
+                sent.unreachable = True
+            raise
+        if sent is not None and response.status_code >= HTTPStatus.BAD_REQUEST:
+            sent.statuses.append(response.status_code)
+        return response
 
 
 class SdkCalls:
@@ -48,8 +71,15 @@ class SdkCalls:
     ) -> Outcome:
         """See `Calls`."""
         told = Told(on_progress) if on_progress else None
+        sent = Sent()
         try:
-            return await self._tasks.run(self.work(name, arguments, told), timeout)
+            return await self._tasks.run(self.work(name, arguments, told, sent), timeout)
+        except Disconnected as error:
+            if not sent.unreachable:
+                raise
+            # Often the first to notice is not the request, but the connection as a whole.
+            message = f"the MCP server {self._server!r} cannot be reached"
+            raise Disconnected(message, fault=error.fault, ran=False) from error
         finally:
             if told is not None:
                 told.end()
@@ -58,15 +88,18 @@ class SdkCalls:
         """See `Calls`."""
         await self._tasks.close()
 
-    async def work(self, name: str, arguments: dict[str, Any], told: "Told | None") -> Outcome:
+    async def work(
+        self, name: str, arguments: dict[str, Any], told: "Told | None", sent: "Sent | None" = None
+    ) -> Outcome:
         """The call itself, without a deadline."""
-        statuses = noted_statuses()
+        sent = sent or Sent()
+        _sent.set(sent)
         try:
             result = await self._client.session.call_tool(
                 name, arguments, progress_callback=told, allow_input_required=True
             )
         except MCPError as error:
-            raise self._told(error, name, statuses) from error
+            raise self._told(error, name, sent) from error
         except (httpx2.HTTPError, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as error:
             fault = f"the connection failed: {type(error).__name__}"
             message = f"the connection to the MCP server {self._server!r} failed"
@@ -77,11 +110,11 @@ class SdkCalls:
             raise ToolFailed("the tool asks for more input, which callers here cannot give")
         return Outcome(result.model_dump_json(by_alias=True, exclude_none=True).encode(), result.is_error)
 
-    def _told(self, error: MCPError, tool: str, statuses: list[int]) -> Exception:
+    def _told(self, error: MCPError, tool: str, sent: Sent) -> Exception:
         if error.code == CONNECTION_CLOSED:
             return Disconnected(f"the MCP server {self._server!r} went away during the call")
-        if statuses:
-            return refused(statuses[-1], self._server, session="session" in error.message.lower())
+        if sent.statuses:
+            return refused(sent.statuses[-1], self._server, session="session" in error.message.lower())
         if error.code == INVALID_REQUEST:
             # Our requests are valid; what is not may be the state of the connection.
             return Disconnected(f"the MCP server {self._server!r} no longer takes calls on this connection")
