@@ -2,9 +2,13 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
+from http.client import HTTPConnection
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
+import msgspec
 import pytest
 import structlog
 from starlette.requests import Request
@@ -193,6 +197,51 @@ async def test_a_body_that_does_not_come_is_not_waited_for_without_end(
     head = "POST /execute HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 100"
     async with served(edge) as real:
         assert b" 408 " in (await raw_exchange(real.url, head, b"{", finish=False)).splitlines()[0]
+
+
+def post_blindly(url: str, path: str, headers: Mapping[str, str], size: int) -> tuple[int, bytes]:
+    """What a client gets that sends all of its body before it reads."""
+    address = urlsplit(url)
+    connection = HTTPConnection(address.hostname or "", address.port, timeout=20)
+    try:
+        connection.request("POST", path, b" " * size, {"Content-Type": "application/json", **headers})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("kept", ["keep-alive", "close"])
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/execute", {"Authorization": "Bearer wrong"}, 401),
+        ("/nowhere", {"Authorization": "Bearer wrong"}, 401),
+        ("/execute", {"Content-Type": "text/plain"}, 415),
+        ("/metadata", {}, 413),
+    ],
+)
+async def test_a_client_that_does_not_read_early_learns_why_its_large_body_was_refused(
+    edge: Edge, path: str, headers: Mapping[str, str], status: int, kept: str
+) -> None:
+    sent = {"Authorization": f"Bearer {TOKEN}", "Connection": kept, **headers}
+    async with served(edge) as real:
+        got, body = await asyncio.to_thread(post_blindly, real.url, path, sent, 8 * 1024 * 1024)
+    assert got == status
+    assert msgspec.json.decode(body)["status"] == status
+
+
+async def test_a_refused_body_that_stops_coming_is_not_waited_for_without_end(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(incoming, "LINGER_SILENCE", 0.05)
+    head = "POST /execute HTTP/1.1\r\nContent-Length: 100"
+    async with served(edge) as real:
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(real.url).port)
+        writer.write(f"{head}\r\nHost: x\r\nAuthorization: Bearer wrong\r\n\r\n{{".encode())
+        async with asyncio.timeout(10):
+            assert b" 401 " in await reader.read()  # to its end: the connection is closed
+        writer.close()
 
 
 async def test_a_fault_of_ours_is_a_problem_without_a_stack(edge: Edge) -> None:

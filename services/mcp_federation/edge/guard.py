@@ -7,6 +7,7 @@ from time import perf_counter
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mcp_federation.edge.incoming import Incoming
 from mcp_federation.edge.problems import problem_response
 from mcp_federation.errors import Cancelled, InternalError, Unauthorized
 from mcp_federation.logs import get_logger
@@ -15,6 +16,9 @@ from mcp_federation.trust.tokens import token_matches
 log = get_logger("edge")
 
 CLIENT_GONE = 499
+REFUSAL = 400
+"""The statuses from here on may be answered ahead of the body."""
+
 _MAX_PATH = 256
 
 
@@ -37,6 +41,30 @@ class Gate:
         return token_matches(sent.decode(errors="replace"), self._token)
 
 
+class _Sending:
+    """The sending side of one request; a refusal ends behind what the client is still sending."""
+
+    def __init__(self, scope: Scope, incoming: Incoming, send: Send) -> None:
+        self.status = 0
+        self._scope = scope
+        self._incoming = incoming
+        self._send = send
+        self._lingers = False
+
+    async def __call__(self, message: Message) -> None:
+        """As ASGI has it."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            if self.status >= REFUSAL and self._incoming.has_left(self._scope["headers"]):
+                self._lingers = True
+                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+        elif self._lingers and not message.get("more_body"):
+            await self._send({**message, "more_body": True})
+            await self._incoming.drain()
+            message = {"type": "http.response.body"}
+        await self._send(message)
+
+
 class Guard:
     """Checks the token before anything of the request is read, logs each request, and answers every error."""
 
@@ -51,32 +79,26 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status = 0
         started = perf_counter()
-
-        async def watched(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
+        incoming = Incoming(receive)
+        sending = _Sending(scope, incoming, send)
         try:
-            await self._answer(scope, receive, watched)
+            await self._answer(scope, incoming, sending)
         except ClientDisconnect:
-            status = CLIENT_GONE
+            sending.status = CLIENT_GONE
         except asyncio.CancelledError:
-            if not status:
+            if not sending.status:
                 stopping = Cancelled("the edge is stopping")
-                await problem_response(stopping)(scope, receive, watched)
+                await problem_response(stopping)(scope, incoming, sending)
             raise
         except Exception:
             log.exception("request_failed", method=scope["method"], path=scope["path"][:_MAX_PATH])
-            if not status:
+            if not sending.status:
                 error = InternalError("the request failed for a reason of ours")
-                await problem_response(error)(scope, receive, watched)
+                await problem_response(error)(scope, incoming, sending)
         finally:
             if self._log_requests:
-                _log_request(scope, status, perf_counter() - started)
+                _log_request(scope, sending.status, perf_counter() - started)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] in self._public or self._gate.admits(scope):

@@ -3,11 +3,13 @@
 import asyncio
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.types import Message, Receive
 
 from mcp_federation.errors import InvalidRequest, PayloadTooLarge
 
@@ -19,7 +21,47 @@ _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _SQUARE = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
+LINGER = 30.0
+"""Seconds that a client may go on sending a body that was refused, at most."""
+
+LINGER_BYTES = 128 * 1024 * 1024
+LINGER_SILENCE = 2.0
+"""Seconds without a byte of it after which it is waited for no longer."""
+
 T = TypeVar("T")
+
+
+class Incoming:
+    """The receiving side of one request, which knows whether all of it came."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._ended = False
+
+    async def __call__(self) -> Message:
+        """As ASGI has it."""
+        message = await self._receive()
+        self._ended = not message.get("more_body", False)
+        return message
+
+    def has_left(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Whether a client is sending what nobody has read."""
+        if self._ended:
+            return False
+        sent = dict(headers)
+        # Who asks first whether to send (RFC 9110, 10.1.1) is told not to by any answer.
+        return b"expect" not in sent and (
+            b"transfer-encoding" in sent or sent.get(b"content-length", b"0") != b"0"
+        )
+
+    async def drain(self) -> None:
+        """Let it send the rest, within bounds: one that does not read meanwhile would meet a reset only."""
+        left = LINGER_BYTES
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                while left > 0 and not self._ended:
+                    async with asyncio.timeout(LINGER_SILENCE):
+                        left -= len((await self()).get("body", b""))
 
 
 class BodyReader:
