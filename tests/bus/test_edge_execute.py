@@ -60,8 +60,15 @@ async def test_the_documented_call_gives_the_documented_answer(edge: Edge) -> No
 
 
 async def test_a_federated_name_and_a_bare_body_work_as_well(edge: Edge) -> None:
-    answer = await edge.post("/execute", {"mcp_name": f"echo@{HOME}", "unknown": "ignored"})
+    answer = await edge.post("/execute", {"mcp_name": f"echo@{HOME}"})
     assert answer.json["result"] == {}
+
+
+async def test_arguments_under_a_wrong_key_never_reach_the_node(edge: Edge, home: BusNode) -> None:
+    answer = await edge.post("/execute", {"mcp_name": "echo", "arguments": {"zebra": 1}})
+    assert (answer.status, answer.json["code"]) == (400, "invalid_request")
+    assert "`arguments`" in answer.json["detail"]
+    assert home.calls == []
 
 
 async def test_positional_arguments_are_mapped_in_the_servers_order(edge: Edge) -> None:
@@ -116,6 +123,26 @@ async def test_the_callers_timeout_reaches_the_node(edge: Edge, home: BusNode) -
     assert 1400 < int(home.headers[-1][Header.TIMEOUT_MS]) <= 1500
     await edge.post("/execute", {"mcp_name": "echo"})
     assert 29_000 < int(home.headers[-1][Header.TIMEOUT_MS]) <= 30_000
+
+
+@pytest.mark.parametrize(
+    ("body", "header"), [({}, "1500"), ({"timeout": 20}, "1500"), ({"timeout": 1.5}, "9000")]
+)
+async def test_of_two_timeouts_the_sooner_reaches_the_node(
+    edge: Edge, home: BusNode, body: dict[str, Any], header: str
+) -> None:
+    call = {"mcp_name": "echo", **body}
+    assert (await edge.post("/execute", call, headers={Header.TIMEOUT_MS: header})).status == 200
+    assert 1400 < int(home.headers[-1][Header.TIMEOUT_MS]) <= 1500
+
+
+@pytest.mark.parametrize("header", ["0", "-1", "1.5", "soon", "", "9" * 16, "300001"])
+async def test_a_timeout_in_the_header_that_is_none_never_reaches_the_node(
+    edge: Edge, home: BusNode, header: str
+) -> None:
+    answer = await edge.post("/execute", {"mcp_name": "echo"}, headers={Header.TIMEOUT_MS: header})
+    assert (answer.status, answer.json["code"]) == (400, "invalid_request")
+    assert home.calls == []
 
 
 @pytest.mark.parametrize(

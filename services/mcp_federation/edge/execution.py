@@ -13,10 +13,12 @@ from starlette.types import Receive, Scope, Send
 from mcp_federation.bus.handling import stop_task
 from mcp_federation.catalog.state import CatalogTool
 from mcp_federation.client import FederationClient
+from mcp_federation.contract.deadlines import seconds_of
 from mcp_federation.contract.mcp import CallResult
+from mcp_federation.contract.subjects import Header
 from mcp_federation.edge.events import EventStream, wants_events
 from mcp_federation.edge.incoming import BodyReader
-from mcp_federation.edge.operations import Operation
+from mcp_federation.edge.operations import Operation, Parameter
 from mcp_federation.edge.problems import problem_response
 from mcp_federation.edge.wire import ExecuteRequest, ExecuteResponse, execute_decoder
 from mcp_federation.errors import (
@@ -45,11 +47,20 @@ EXECUTE = Operation(
     summary="Execute a tool",
     description=(
         "A plain name goes to the best available provider, and on to the next while nothing ran. "
-        "A caller that hangs up cancels the execution. With `Accept: text/event-stream` the answer is a "
+        "A caller that hangs up cancels the execution, and so does one that closes only its sending side: "
+        "on the line the two look alike. With `Accept: text/event-stream` the answer is a "
         "stream of server-sent events: `progress` as the tool tells of it, and at last `result` or, with "
         "problem details, `error`; an error ahead of all events is answered with its own status."
     ),
     body=ExecuteRequest,
+    parameters=(
+        Parameter(
+            Header.TIMEOUT_MS,
+            "The deadline in milliseconds, as on the bus; the sooner of it and the body's `timeout` counts.",
+            {"type": "integer", "minimum": 1},
+            place="header",
+        ),
+    ),
     events=True,
     answers={200: ExecuteResponse},
     errors=(
@@ -70,6 +81,7 @@ EXECUTE = Operation(
     ),
 )
 
+_TIMEOUT_MS = Header.TIMEOUT_MS.lower().encode()
 
 ENVELOPE = 4096
 """Bytes that a body may have around the arguments."""
@@ -98,9 +110,7 @@ class Execute:
         events = EventStream(send) if wants_events(scope) else None
         try:
             call = await self._reader.read(Request(scope, receive), execute_decoder)
-            timeout = self._timeout if call.timeout is None else call.timeout
-            if timeout > self._max_timeout:
-                raise InvalidRequest(f"the longest timeout here is {self._max_timeout:g} s")
+            timeout = self._timeout_of(call, scope)
             self._check_catalog()
             async with WhileConnected(receive):
                 if events is not None:
@@ -115,6 +125,16 @@ class Execute:
         body = msgspec.json.encode(_response(tool, result))
         await send({"type": "http.response.start", "status": 200, "headers": _json_headers(len(body))})
         await send({"type": "http.response.body", "body": body})
+
+    def _timeout_of(self, call: ExecuteRequest, scope: Scope) -> float:
+        header = next((value for name, value in scope["headers"] if name == _TIMEOUT_MS), None)
+        asked = [] if call.timeout is None else [call.timeout]
+        if header is not None:
+            asked.append(seconds_of(header.decode(errors="replace")))
+        timeout = min(asked, default=self._timeout)
+        if timeout > self._max_timeout:
+            raise InvalidRequest(f"the longest timeout here is {self._max_timeout:g} s")
+        return timeout
 
     async def _stream(self, call: ExecuteRequest, timeout: float, events: EventStream) -> None:
         async with events:

@@ -69,7 +69,7 @@ def _operation(operation: Operation, schemas: dict[int, Any], *, token_needed: b
         described["parameters"] = [
             {
                 "name": known.name,
-                "in": "query",
+                "in": known.place,
                 "description": known.description,
                 "schema": dict(known.schema),
             }

@@ -18,11 +18,12 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True)
 class Parameter:
-    """A query parameter, with its JSON Schema."""
+    """A parameter beside the body, with its JSON Schema."""
 
     name: str
     description: str
     schema: Mapping[str, Any]
+    place: Literal["query", "header"] = "query"
 
 
 @dataclass(frozen=True, eq=False)

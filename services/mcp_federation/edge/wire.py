@@ -50,8 +50,11 @@ class ToolSummary(Struct, frozen=True, kw_only=True):
     source_repo: str | UnsetType = UNSET
 
 
-class ExecuteRequest(Struct, frozen=True, kw_only=True):
-    """A call. `args` are mapped by the order of the input schema's properties; `timeout` is in seconds."""
+class ExecuteRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A call. `args` are mapped by the order of the input schema's properties; `timeout` is in seconds.
+
+    Nothing else may stand beside them: who writes `arguments` would execute the tool without any.
+    """
 
     mcp_name: McpName
     args: list[Raw] = field(default_factory=list)

@@ -1,7 +1,6 @@
 """Answers execute requests: checks the arguments, calls the server within the deadline, keeps the record."""
 
 import asyncio
-import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -12,6 +11,7 @@ import msgspec
 
 from mcp_federation.bus.blobs import Blobs
 from mcp_federation.bus.protocol import Bus, Delivery, Reply, Subscription
+from mcp_federation.contract.deadlines import seconds_of
 from mcp_federation.contract.mcp import CallParams, decode_params
 from mcp_federation.contract.messages import Blob, Cancel, Record, decode, encode
 from mcp_federation.contract.subjects import CANCEL, EXECUTE, Header, node_queue
@@ -45,8 +45,6 @@ FETCH_PATIENCE = 5.0
 
 MAX_PROBLEMS = 5
 MAX_PROBLEM_TEXT = 300
-
-_MILLISECONDS = re.compile(r"[0-9]{1,15}")
 
 
 class Executor:
@@ -235,9 +233,7 @@ class Executor:
         text = delivery.headers.get(Header.TIMEOUT_MS)
         if text is None:
             return self._default_timeout
-        if not _MILLISECONDS.fullmatch(text) or not int(text):
-            raise InvalidRequest(f"{Header.TIMEOUT_MS} must be a positive whole number")
-        return min(int(text) / 1000, self._max_timeout)
+        return min(seconds_of(text), self._max_timeout)
 
     def _validate(self, tool: LocalTool, arguments: dict[str, Any]) -> None:
         digest, validate = self._validators.get(tool.tool.name, ("", None))
