@@ -41,7 +41,7 @@ from mcp_federation.errors import (
 )
 from mcp_federation.liveness import WhileAlive
 from mcp_federation.logs import get_logger
-from mcp_federation.retries import Call, OnProgress
+from mcp_federation.retries import Call, OnProgress, check_callback
 from mcp_federation.trust.approvals import ApprovalVerifier
 from mcp_federation.trust.keys import TrustedKey
 from mcp_federation.trust.policy import Policy
@@ -167,9 +167,12 @@ class FederationClient:
         call that is tried again, with those of each try.
 
         Raises:
+            TypeError: `on_progress` is asynchronous; nobody would await it.
             ToolNotFound, NotExecutable, InvalidArguments, ToolFailed, NodeUnavailable, Overloaded,
             DeadlineExceeded and the other errors that a node answers with.
         """
+        if on_progress is not None:
+            check_callback(on_progress)
         providers = [tool for tool in self.candidates(name) if tool.executable]
         if not providers:
             raise NotExecutable(f"{name!r} is described only: nothing runs it")

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import iscoroutinefunction
 from typing import Any
 
 import msgspec
@@ -29,6 +30,9 @@ OnProgress = Callable[[Progress], None]
 MAX_TRIES = 3
 """How often each provider of a tool is asked, the first time included."""
 
+MAX_DEATHS = 2
+"""How many servers or nodes may go away under a call: it may be the call that they die of."""
+
 RECONNECT_PAUSE = 0.3
 """Seconds that a lost connection is given before the next try."""
 
@@ -37,6 +41,16 @@ MAX_PAUSE = 0.5
 
 # The first two pauses are up to 0.1 and 0.2 s: a node that is gone is told within 0.3 s.
 _jitter = wait_random_exponential(multiplier=0.1, max=2)
+
+
+def check_callback(on_progress: OnProgress) -> None:
+    """Refuse a callback that would have to be awaited.
+
+    Raises:
+        TypeError: it is a coroutine function, or an object that is called as one.
+    """
+    if iscoroutinefunction(on_progress) or iscoroutinefunction(type(on_progress).__call__):
+        raise TypeError("on_progress must be a plain function: it is called, and not awaited")
 
 
 def new_request_id() -> str:
@@ -72,6 +86,8 @@ class Call:
             self._request_ids.pop(tool.node, None)
         if isinstance(error, BusUnavailable):
             return any(isinstance(before, ConnectionLost) for before in self.errors)
+        if isinstance(error, NodeLost | ServerUnavailable) and self._deaths >= MAX_DEATHS:
+            return False
         return isinstance(error, ConnectionLost | NodeLost | ServerUnavailable) and _is_repeatable(tool)
 
     def pause(self, state: RetryCallState) -> float:
@@ -83,6 +99,11 @@ class Call:
         then = asyncio.get_running_loop().time() + state.upcoming_sleep
         used_up = state.attempt_number >= MAX_TRIES
         return used_up or then >= self.deadline or self._asked_pause > MAX_PAUSE
+
+    @property
+    def _deaths(self) -> int:
+        gone = (error for error in self.errors if isinstance(error, NodeLost | ServerUnavailable))
+        return sum(error.ran is not False for error in gone)
 
     @property
     def _asked_pause(self) -> float:

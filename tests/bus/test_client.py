@@ -5,6 +5,7 @@ import gc
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -351,6 +352,17 @@ async def test_a_progress_callback_that_fails_costs_nothing_but_itself(mesh: Mes
     await mesh.bus.respond(EXECUTE.every("acme"), respond)
     await mesh.bus.flush()
     assert (await mesh.client.execute("count", on_progress=fails)).value == "done"
+
+
+async def test_a_progress_callback_that_nobody_would_await_is_refused_ahead_of_the_call(mesh: Mesh) -> None:
+    async def awaited(_: Progress) -> None: ...
+
+    class Awaited:
+        async def __call__(self, step: Progress) -> None: ...
+
+    for callback in (awaited, partial(awaited), Awaited(), Awaited().__call__):
+        with pytest.raises(TypeError, match="plain function"):
+            await mesh.client.execute("count", on_progress=callback)  # type: ignore[arg-type]  # what is tested
 
 
 async def test_a_node_that_fell_silent_is_not_called(mesh: Mesh) -> None:

@@ -22,6 +22,7 @@ from mcp_federation.errors import (
     DeadlineExceeded,
     FederationError,
     InternalError,
+    NodeLost,
     NodeUnavailable,
     Overloaded,
     PayloadTooLarge,
@@ -199,6 +200,25 @@ async def test_a_harmless_tool_goes_on_to_the_next_provider(mesh: Mesh) -> None:
     await mesh.node("acme", ServerUnavailable("it went away"), annotations=READ_ONLY)
     await mesh.node("globex", annotations=READ_ONLY)
     assert await mesh.call("echo") == "from globex"
+
+
+@pytest.mark.parametrize("death", [ServerUnavailable, NodeLost])
+async def test_a_call_that_servers_die_of_takes_down_no_more_than_two(
+    mesh: Mesh, death: type[FederationError]
+) -> None:
+    for node in ("acme", "globex"):
+        await mesh.node(node, *[death("it went away")] * 9, annotations=READ_ONLY)
+    with pytest.raises(death):
+        await mesh.call("echo")
+    assert mesh.nodes == ["acme", "globex"]
+    with pytest.raises(death):
+        await mesh.call("echo@acme")
+    assert mesh.nodes[2:] == ["acme", "acme"]
+
+
+async def test_what_surely_did_not_run_counts_for_no_death(mesh: Mesh) -> None:
+    await mesh.node("acme", ServerUnavailable("gone"), ServerDown("starting"), annotations=READ_ONLY)
+    assert await mesh.call() == "from acme"
 
 
 @pytest.mark.parametrize("later", [(FULL, FULL), (ToolNotFound("withdrawn"),)])
