@@ -20,7 +20,19 @@ log = get_logger("process")
 
 LIVENESS_INTERVAL = 3.0
 
-Main = Callable[[asyncio.Event], Awaitable[None]]
+
+class Stop(asyncio.Event):
+    """Set by a signal; `number` is which, 0 as long as none came."""
+
+    number = 0
+
+    def by(self, number: int) -> None:
+        """That signal came."""
+        self.number = number
+        self.set()
+
+
+Main = Callable[[Stop], Awaitable[None]]
 
 BUS_PATIENCE = 30.0
 """Seconds that a process waits at its start for a NATS server, which may be starting beside it."""
@@ -38,10 +50,10 @@ def run_process(main: Main) -> int:
     """
 
     async def under_signals() -> None:
-        stop = asyncio.Event()
+        stop = Stop()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, stop.by, number)
         # A full collection goes through every module, and holds up all calls for 0.1 s and more.
         gc.freeze()
         loop.call_later(SETTLED, gc.freeze)

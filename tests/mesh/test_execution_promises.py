@@ -91,6 +91,19 @@ async def test_a_caller_that_gives_up_is_noticed_by_the_tool(
     await eventually(lambda: mesh.ledger.count("cancelled")["given up"])
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_command_that_a_signal_ends_cancels_its_call_and_says_which_it_was(
+    mesh: Processes, client: FederationClient, number: signal.Signals
+) -> None:
+    call = f"ended by {number.name}"
+    flags = ["--nats", mesh.nats.url, "--trust", str(mesh.key_file)]
+    command = mesh.service(number.name, "call", HOLD, f"call={call}", *flags)
+    await eventually(lambda: mesh.ledger.count("hold")[call])
+    command.signal(number)
+    assert await asyncio.to_thread(command.wait) == 128 + number
+    await eventually(lambda: mesh.ledger.count("cancelled")[call])
+
+
 async def test_the_node_keeps_the_deadline_and_the_tool_notices(
     mesh: Processes, client: FederationClient
 ) -> None:

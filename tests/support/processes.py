@@ -74,11 +74,15 @@ class Process:
         self._process.kill()
         self._process.wait(PATIENCE)
 
+    def wait(self) -> int:
+        """Wait for its end; its exit code."""
+        assert self._process is not None
+        return self._process.wait(PATIENCE)
+
     async def stop(self) -> int:
         """End it as a supervisor does; its exit code."""
-        assert self._process is not None
-        self._process.terminate()
-        return await asyncio.to_thread(self._process.wait, PATIENCE)
+        self.signal(signal.SIGTERM)
+        return await asyncio.to_thread(self.wait)
 
     def memory(self, what: str = "VmRSS") -> int:
         """The bytes that it takes now, or with `VmHWM` took at most."""

@@ -13,13 +13,13 @@ from mcp_federation.client import FederationClient
 from mcp_federation.errors import InvalidRequest
 from mcp_federation.logs import configure_logs
 from mcp_federation.mesh.state import RunningMesh, StateDir
-from mcp_federation.process import run_process
+from mcp_federation.process import Stop, run_process
 from mcp_federation.settings import Settings, load_settings
 from mcp_federation.trust.keys import read_trusted_keys
 from mcp_federation.trust.policy_file import load_policy
 
-INTERRUPTED: Final = 130
-"""The exit code of a shell command that Ctrl-C ended."""
+BY_A_SIGNAL: Final = 128
+"""What a shell adds to the signal that ended a command: 130 for Ctrl-C, 143 for SIGTERM."""
 
 CONNECT_TIMEOUT: Final = 5.0
 
@@ -47,16 +47,16 @@ def _run_command(
     settings = load_settings(**overrides)
     # What goes wrong is the command's to say, in one line.
     configure_logs("error")
-    interrupted = False
+    ended_by = 0
 
-    async def main(stop: asyncio.Event) -> None:
-        nonlocal interrupted
+    async def main(stop: Stop) -> None:
+        nonlocal ended_by
         loop = asyncio.get_running_loop()
         working = loop.create_task(connected(settings, work))
         stopped = loop.create_task(stop.wait())
         try:
             await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)
-            interrupted = not working.done()
+            ended_by = 0 if working.done() else stop.number
             if working.done():
                 working.result()
         finally:
@@ -64,7 +64,7 @@ def _run_command(
             await stop_task(stopped)
 
     code = run_process(main)
-    return INTERRUPTED if interrupted else code
+    return BY_A_SIGNAL + ended_by if ended_by else code
 
 
 async def _work(settings: Settings, work: Work) -> None:
