@@ -218,8 +218,10 @@ async def test_a_server_that_fails_is_started_again_with_growing_pauses(
     with capture_logs() as logs:
         box = await run(StdioSpec("no-such-command-anywhere"))
         await box.until(lambda: box.server.state.restarts >= 5)
-    pauses = [log["retry_in_seconds"] for log in logs if log["event"] == "server_failed"]
+    failed = [log for log in logs if log["event"] == "server_failed"]
+    pauses = [log["retry_in_seconds"] for log in failed]
     assert pauses == sorted(pauses)
+    assert [log["log_level"] for log in failed] == ["error"] + ["debug"] * (len(failed) - 1)
     assert [state.state for state in box.states] == ["failed"] * len(box.states)
 
 

@@ -8,8 +8,9 @@ from contextlib import suppress
 from typing import Any, cast
 
 KEPT_OF_TOO_LONG = 256
-EXIT_TIMEOUT = 2.0
-"""Seconds that a server has to end by itself once its stdin is closed."""
+EXIT_TIMEOUT = 1.0
+"""Seconds that a server has to end by itself once its stdin is closed, before SIGTERM asks it to: the node's
+own end waits for those that heed only that."""
 
 KILL_TIMEOUT = 2.0
 

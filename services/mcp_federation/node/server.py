@@ -169,7 +169,10 @@ class SupervisedServer:
                 return
             if loop.time() - began > HEALTHY_AFTER:
                 pause = BACKOFF_FIRST
-            log.error("server_failed", server=self.name, reason=reason, retry_in_seconds=round(pause, 1))
+            # While it stays down for one reason that is told once; the presence has it all the time.
+            known = (self._state.state, self._state.reason) == ("failed", reason)
+            tell = log.debug if known else log.error
+            tell("server_failed", server=self.name, reason=reason, retry_in_seconds=round(pause, 1))
             self._set_state("failed", reason, restarts=self._state.restarts + 1)
             self._settled.set()
             await self._pause(pause * random.uniform(0.8, 1.2), began)  # noqa: S311 - jitter
