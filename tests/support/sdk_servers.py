@@ -112,7 +112,7 @@ class HttpServer:
     """Serves an MCP server over streamable HTTP, or over SSE, on a port that stays the same.
 
     `legacy` serves no revision newer than 2025-11-25. `refusals` are statuses with which the next calls of
-    a tool are refused; `forget` ends all sessions.
+    a tool are refused; `forget` ends all sessions; with a `token` only who bears it is served.
     """
 
     def __init__(
@@ -121,6 +121,7 @@ class HttpServer:
         self.server = server or sdk_server()
         self.legacy = legacy
         self.refusals: list[int] = []
+        self.token = ""
         self._sessions: set[bytes] = set()
         self._forgotten: set[bytes] = set()
         self.transport = transport
@@ -166,7 +167,11 @@ class HttpServer:
         return gated
 
     def _refusal(self, scope: Scope) -> int:
-        headers = dict(scope.get("headers", ()))
+        if scope["type"] != "http":
+            return 0
+        headers = dict(scope["headers"])
+        if self.token and headers.get(b"authorization") != f"Bearer {self.token}".encode():
+            return 401
         session = headers.get(b"mcp-session-id", b"")
         if session:
             self._sessions.add(session)

@@ -1,8 +1,9 @@
 """What a call promises holds for every kind of server; a connection that broke is renewed under it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mcp_federation.node.calls.http import HttpCalls
 from mcp_federation.node.calls.python import PythonCalls
 from mcp_federation.node.calls.sdk import SdkCalls
 from mcp_federation.node.calls.stdio import StdioCalls
+from mcp_federation.node.from_files import FromFiles, Value
 from mcp_federation.node.server import SupervisedServer
 from mcp_federation.node.toolboxes import ToolboxSpec
 from tests.support.nats_server import eventually
@@ -64,15 +66,18 @@ async def make(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Make]:
     hurry(monkeypatch)
     async with AsyncExitStack() as stack:
 
-        async def start(kind: str, **options: Any) -> Box:
+        async def start(
+            kind: str, headers: Mapping[str, Value] | None = None, token: str = "", **options: Any
+        ) -> Box:
             seen = Seen()
             http = None
             spec: Any = sdk_over_stdio() if kind == "stdio" else ToolboxSpec(sdk_server(seen=seen))
             if kind not in ("stdio", "toolbox"):
                 transport = "sse" if kind == "sse" else "http"
                 http = HttpServer(sdk_server(seen=seen), transport=transport, legacy=kind == "older http")
+                http.token = token
                 await stack.enter_async_context(http)
-                spec = http.spec
+                spec = replace(http.spec, headers=headers or {})
             if kind == "plain":
                 spec = plain()
             server = SupervisedServer("box", spec, on_change=lambda _: None, poll_interval=60, **options)
@@ -215,6 +220,21 @@ async def test_a_login_that_expired_is_told_and_the_next_call_is_well(make: Make
     with pytest.raises(ServerUnavailable, match="does not accept our login"):
         await box.call("echo", text="a")
     assert await box.value("echo", text="a") == "a"
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("kind", ["http", "older http"])
+async def test_a_login_that_was_written_anew_is_read_under_the_call(
+    make: Make, kind: str, tmp_path: Path
+) -> None:
+    login = tmp_path / "login"
+    login.write_text("first\n")
+    box = await make(kind, headers={"Authorization": FromFiles(("Bearer ", login))}, token="first")
+    assert box.http is not None
+    login.write_text("second\n")
+    box.http.token = "second"
+    assert await box.value("echo", text="a") == "a"
+    assert box.seen.calls == 1
 
 
 @pytest.mark.parametrize("kind", ["http", "stdio", "toolbox"])

@@ -12,6 +12,8 @@ from mcp_federation.errors import InvalidRequest
 from mcp_federation.node import config
 from mcp_federation.node.app import read_specs
 from mcp_federation.node.config import BrokenSpec, HttpSpec, StdioSpec, load_config
+from mcp_federation.node.faults import Ended
+from mcp_federation.node.from_files import read_values
 from mcp_federation.settings import load_settings
 
 
@@ -107,6 +109,29 @@ def test_variables_are_filled_in(
 def test_what_a_variable_holds_is_not_expanded_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OUTER", "${INNER}")
     assert only(file, {"command": "${OUTER}"}) == StdioSpec("${INNER}")
+
+
+def test_what_a_file_holds_is_read_when_it_is_needed(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCHEME", "Bearer ${file:not/this}")
+    spec = only(file, {"url": "https://a/mcp", "headers": {"A": "${SCHEME} ${file:run/token}!", "B": "b"}})
+    with pytest.raises(Ended, match="'token'"):
+        read_values(spec.headers)
+    (file.parent / "run").mkdir()
+    for token in ("first", "second"):
+        (file.parent / "run" / "token").write_text(f" {token}\n")
+        assert read_values(spec.headers) == {"A": f"Bearer ${{file:not/this}} {token}!", "B": "b"}
+    spec = only(file, {"command": "run", "env": {"TOKEN": f"${{file:{file.parent}/run/token}}"}})
+    assert read_values(spec.env) == {"TOKEN": "second"}
+    (file.parent / "run" / "token").write_bytes(b"\xff")
+    with pytest.raises(Ended, match="it is no text"):
+        read_values(spec.env)
+
+
+@pytest.mark.parametrize(
+    "entry", [{"command": "${file:x}"}, {"command": "x", "args": ["${file:x}"]}, {"url": "http://${file:x}"}]
+)
+def test_a_file_stands_for_a_login_and_for_nothing_else(file: Path, entry: Any) -> None:
+    assert "file:x" in only(file, entry).reason
 
 
 def test_an_entry_with_a_variable_that_is_not_set_costs_only_itself(file: Path) -> None:

@@ -2,7 +2,8 @@
 
 VS Code's key `servers`, comments and trailing commas are understood, and so are `${VAR}`,
 `${VAR:-default}`, `${env:VAR}`, `${userHome}`, `${workspaceFolder}`, `${workspaceFolderBasename}` and
-`${pathSeparator}` in its values. A key of our own, `maxConcurrency`, says how many calls the server takes at
+`${pathSeparator}` in its values. `${file:PATH}`, in headers and in `env` alone, is what a file holds whenever
+the server is connected to. A key of our own, `maxConcurrency`, says how many calls the server takes at
 once. An entry that makes no sense costs only itself.
 """
 
@@ -19,8 +20,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from mcp_federation.errors import InvalidRequest
+from mcp_federation.node.from_files import FromFiles, Value
 
 MAX_CONFIG_BYTES = 4 * 1024 * 1024
+_FILE = "file:"
 _VARIABLE = re.compile(r"\$\{([^{}]+)\}")
 
 
@@ -30,7 +33,7 @@ class StdioSpec:
 
     command: str
     args: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, Value] = field(default_factory=dict)
     cwd: str | None = None
     max_concurrency: int | None = None
 
@@ -40,7 +43,7 @@ class HttpSpec:
     """An MCP server that the node reaches, over streamable HTTP or the older SSE."""
 
     url: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, Value] = field(default_factory=dict)
     transport: Literal["http", "sse"] = "http"
     max_concurrency: int | None = None
 
@@ -127,9 +130,12 @@ def _expanded(entry: _Entry, variables: Mapping[str, str]) -> Spec:
     def expand(text: str) -> str:
         return _VARIABLE.sub(lambda match: _value(match[1], variables), text)
 
+    def expand_value(text: str) -> Value:
+        return _with_files(text, variables)
+
     url = entry.url or entry.server_url
     if entry.command is not None:
-        env = {name: expand(_text(value)) for name, value in entry.env.items() if value is not None}
+        env = {name: expand_value(_text(value)) for name, value in entry.env.items() if value is not None}
         cwd = expand(entry.cwd) if entry.cwd else None
         args = tuple(expand(_text(arg)) for arg in entry.args)
         return StdioSpec(expand(entry.command), args, env, cwd, entry.max_concurrency)
@@ -138,7 +144,7 @@ def _expanded(entry: _Entry, variables: Mapping[str, str]) -> Spec:
     url = expand(url)
     if not url.startswith(("http://", "https://")):
         return BrokenSpec("the configuration is wrong: the url must begin with http:// or https://")
-    headers = {name: expand(value) for name, value in entry.headers.items()}
+    headers = {name: expand_value(value) for name, value in entry.headers.items()}
     return HttpSpec(url, headers, "sse" if entry.type == "sse" else "http", entry.max_concurrency)
 
 
@@ -146,8 +152,22 @@ def _text(value: str | float | bool) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def _with_files(text: str, variables: Mapping[str, str]) -> Value:
+    """A text with its variables filled in; what its files hold comes later."""
+    parts: list[str | Path] = []
+    # Of what is split by a pattern with a group, every second piece is the group's.
+    for index, piece in enumerate(_VARIABLE.split(text)):
+        if index % 2 and piece.startswith(_FILE):
+            parts.append(Path(variables["workspaceFolder"], piece.removeprefix(_FILE)))
+        else:
+            parts.append(_value(piece, variables) if index % 2 else piece)
+    if not any(isinstance(part, Path) for part in parts):
+        return "".join(map(str, parts))
+    return FromFiles(tuple(part for part in parts if part))
+
+
 def _value(name: str, variables: Mapping[str, str]) -> str:
-    """What a `${…}` stands for; raises KeyError where that is not set."""
+    """What a `${…}` stands for; raises KeyError where that is not set, as that of a file never is."""
     name = name.removeprefix("env:")
     name, has_default, default = name.partition(":-")
     value = variables.get(name)

@@ -28,6 +28,7 @@ from mcp_federation.node.calls.wire import CLIENT_INFO, Requests
 from mcp_federation.node.child import Child
 from mcp_federation.node.config import HttpSpec, StdioSpec
 from mcp_federation.node.faults import Ended, first_of
+from mcp_federation.node.from_files import read_values
 from mcp_federation.node.stderr_tail import StderrTail
 from mcp_federation.node.toolboxes import ToolboxSpec
 
@@ -96,7 +97,8 @@ async def open_connection(
             child = await stack.enter_async_context(_stdio(spec, pipe, stderr, max_payload + ENVELOPE))
             server = _watched(pipe.streams(child), on_end)
         else:
-            server = _watched(await _http(spec, stack), on_end)
+            headers = read_values(spec.headers)
+            server = _watched(await _http(spec, headers, stack), on_end)
         client = await stack.enter_async_context(_client(server, on_message))
         calls: Calls
         if isinstance(spec, ToolboxSpec):
@@ -104,7 +106,7 @@ async def open_connection(
         elif isinstance(spec, StdioSpec):
             calls = StdioCalls(name, pipe, child, Requests(client.protocol_version), results)
         elif spec.transport == "http" and client.protocol_version in MODERN_PROTOCOL_VERSIONS:
-            calls = HttpCalls(name, spec.url, spec.headers, client.protocol_version, declared, results)
+            calls = HttpCalls(name, spec.url, headers, client.protocol_version, declared, results)
         else:
             calls = SdkCalls(name, client)
         try:
@@ -139,7 +141,8 @@ async def _watched(transport: Any, on_end: Callable[[], None]) -> AsyncIterator[
 async def _stdio(spec: StdioSpec, pipe: Pipe, stderr: StderrTail, max_line: int) -> AsyncIterator[Child]:
     if spec.cwd is not None and not os.path.isdir(spec.cwd):  # noqa: ASYNC240, PTH112 - one stat of a local path
         raise Ended(f"its working directory {spec.cwd} is not there")
-    env = {**get_default_environment(), "PATH": os.environ.get("PATH", os.defpath), **spec.env}
+    env = {**get_default_environment(), "PATH": os.environ.get("PATH", os.defpath)}
+    env |= read_values(spec.env)
     # Servers installed beside the federation are found without an activated environment.
     env["PATH"] += os.pathsep + sysconfig.get_path("scripts")
     command = _resolved(spec.command, env["PATH"], spec.cwd)
@@ -162,9 +165,9 @@ def _resolved(command: str, path: str, cwd: str | None) -> str:
     return found or command
 
 
-async def _http(spec: HttpSpec, stack: AsyncExitStack) -> Any:
+async def _http(spec: HttpSpec, headers: dict[str, str], stack: AsyncExitStack) -> Any:
     if spec.transport == "sse":
-        return sse_client(spec.url, headers=dict(spec.headers))
+        return sse_client(spec.url, headers=headers)
     timeout = httpx2.Timeout(CONNECT_TIMEOUT, read=READ_TIMEOUT)
-    http = await stack.enter_async_context(HttpClient(headers=dict(spec.headers), timeout=timeout))
+    http = await stack.enter_async_context(HttpClient(headers=headers, timeout=timeout))
     return streamable_http_client(spec.url, http_client=http)
