@@ -1,6 +1,7 @@
 """The Python client: finds tools in the catalog and executes them over the bus."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -9,6 +10,7 @@ from typing import Any, Self
 from tenacity import AsyncRetrying, retry_if_exception_type
 
 from mcp_federation.balancing import Balancer
+from mcp_federation.bus.alarms import Alarms
 from mcp_federation.bus.blobs import DEFAULT_LIMIT, Blobs
 from mcp_federation.bus.nats import NatsBus
 from mcp_federation.bus.protocol import Bus, Delivery
@@ -78,9 +80,11 @@ class FederationClient:
         self.catalog = catalog
         self._balancer = Balancer(home=home) if balancer is None else balancer
         self._blobs = Blobs(bus, limit=max_payload)
+        self._alarms = Alarms()
 
     async def close(self) -> None:
         """Keep nothing for anybody any longer."""
+        self._alarms.clear()
         await self._blobs.close()
 
     @classmethod
@@ -176,7 +180,7 @@ class FederationClient:
         providers = [tool for tool in self.candidates(name) if tool.executable]
         if not providers:
             raise NotExecutable(f"{name!r} is described only: nothing runs it")
-        deadline = asyncio.get_running_loop().time() + timeout
+        deadline = time.monotonic() + timeout
         call = Call(providers, args, kwargs, deadline, on_progress)
         try:
             return await self._try_each(call)
@@ -188,7 +192,7 @@ class FederationClient:
 
     async def _try_each(self, call: Call) -> tuple[CatalogTool, CallResult]:
         for tool in call.providers:
-            left = call.deadline - asyncio.get_running_loop().time()
+            left = call.deadline - time.monotonic()
             if call.errors and left <= 0:
                 break
             try:
@@ -227,8 +231,7 @@ class FederationClient:
         """One try on one node; what came of it is told to the balancer."""
         if not self.catalog.state.is_available(tool.node):
             raise _unavailable(tool)
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = time.monotonic()
         error: FederationError | None = Cancelled("by the caller")
         self._balancer.started(tool)
         try:
@@ -238,9 +241,10 @@ class FederationClient:
             error = raised
             raise
         finally:
-            self._balancer.finished(tool, loop.time() - began, error)
+            seconds = time.monotonic() - began
+            self._balancer.finished(tool, seconds, error)
             if self._on_outcome is not None:
-                self._on_outcome(tool, loop.time() - began, error)
+                self._on_outcome(tool, seconds, error)
             error = None  # or it and this frame would keep each other, and the payload
         return result
 
@@ -262,7 +266,7 @@ class FederationClient:
     async def _answer(
         self, tool: CatalogTool, payload: bytes, timeout: float, headers: dict[str, str], call: Call
     ) -> CallResult:
-        alive = WhileAlive(self._bus, tool.node, self.catalog.state.instances(tool.node))
+        alive = WhileAlive(self._bus, self._alarms, tool.node, self.catalog.state.instances(tool.node))
         try:
             async with alive:
                 reply = await self._bus.request(
@@ -284,7 +288,7 @@ class FederationClient:
             await self._bus.publish(CANCEL.of(tool.node), encode(cancel))
             raise
         if Header.BLOB in reply.headers:
-            left = max(call.deadline - asyncio.get_running_loop().time(), REPLY_GRACE)
+            left = max(call.deadline - time.monotonic(), REPLY_GRACE)
             return _result(await self._fetched(reply.payload, left))
         if Header.ERROR_CODE in reply.headers:
             raise_error_reply(reply.payload)

@@ -4,17 +4,20 @@ NATS says at once that nobody listens, but not that a listener died with the req
 """
 
 import asyncio
+import time
 from collections.abc import Iterable
+from functools import partial
 from types import TracebackType
 from typing import Self
 
+from mcp_federation.bus.alarms import Alarms
 from mcp_federation.bus.handling import stop_task
 from mcp_federation.bus.protocol import Bus
 from mcp_federation.contract.subjects import instance_ping
 from mcp_federation.errors import FederationError, NodeLost, NodeUnavailable
 
 FIRST_LOOK = 0.25
-"""Seconds before the first look: most calls are answered by then, and cost one timer."""
+"""Seconds before the first look: most calls are answered by then, and cost one alarm."""
 
 INTERVAL = 0.25
 PING_TIMEOUT = 2.0
@@ -32,28 +35,27 @@ class WhileAlive:
     subject.
     """
 
-    def __init__(self, bus: Bus, node: str, instances: Iterable[str]) -> None:
+    def __init__(self, bus: Bus, alarms: Alarms, node: str, instances: Iterable[str]) -> None:
         self.holder: str | None = None
         self.all_lost = False
         self._bus = bus
         self._node = node
         self._instances = tuple(instances)
         self._lost = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarms = alarms
+        self._alarm = 0
         self._watch: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         task = asyncio.current_task()
         if self._instances and task is not None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(FIRST_LOOK, self._begin, task)
+            self._alarm = self._alarms.set(time.monotonic() + FIRST_LOOK, partial(self._begin, task))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarms.drop(self._alarm)
         if self._watch is None:
             return
         await stop_task(self._watch)

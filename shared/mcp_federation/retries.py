@@ -1,6 +1,5 @@
 """When a call is tried again, and under which id: what surely did not run, or may run twice. Pure."""
 
-import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -63,7 +62,7 @@ def new_request_id() -> str:
 
 @dataclass(slots=True)
 class Call:
-    """One call over all its tries; `deadline` is in the loop's time."""
+    """One call over all its tries; `deadline` is in `time.monotonic()`."""
 
     providers: list[CatalogTool]
     args: Sequence[Any]
@@ -96,7 +95,7 @@ class Call:
 
     def is_over(self, state: RetryCallState) -> bool:
         """Whether the tries are used up, or the next is beyond the deadline or not worth waiting for."""
-        then = asyncio.get_running_loop().time() + state.upcoming_sleep
+        then = time.monotonic() + state.upcoming_sleep
         used_up = state.attempt_number >= MAX_TRIES
         return used_up or then >= self.deadline or self._asked_pause > MAX_PAUSE
 

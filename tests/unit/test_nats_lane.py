@@ -55,7 +55,7 @@ def test_however_the_bytes_come_takers_get_their_messages_and_nats_py_all_else(
         others += b"" if sid == OURS else wire
     taken: list[Message] = []
     passed: list[bytes] = []
-    points = Points({OURS: lambda *message: taken.append(message)}, passed.append)
+    points = Points({b"%d" % OURS: lambda *message: taken.append(message)}, passed.append)
     edges = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
     for start, stop in pairwise(edges):
         points.receive(stream[start:stop])

@@ -66,6 +66,14 @@ def many_tools() -> MCPServer:
         return value  # type: ignore[no-any-return]  # what does not fit is a case of the test
 
     @server.tool()
+    async def words(value: str, times: int = 2) -> str:
+        return value * times
+
+    @server.tool()
+    async def no_words(value: Any) -> str:
+        return value  # type: ignore[no-any-return]  # what does not fit is a case of the test
+
+    @server.tool()
     def in_thread(value: Any) -> list[Any]:
         return [value, value]
 
@@ -139,7 +147,7 @@ async def directly(calls: PythonCalls, tool: str, arguments: dict[str, Any]) -> 
 
 @pytest.mark.parametrize("tool", [*TOOLS, "unknown"])
 async def test_the_result_is_that_of_a_client(tool: str) -> None:
-    examples: list[dict[str, Any]] = [{"value": 1}, {"value": "\ud800"}]
+    examples: list[dict[str, Any]] = [{"value": 1}, {"value": "\ud800"}, {"value": 'ä"\n', "times": "3"}]
 
     @given(st.fixed_dictionaries({"value": JSON}) | st.dictionaries(st.text(max_size=5), JSON, max_size=2))
     @settings(max_examples=12, deadline=None, database=None)

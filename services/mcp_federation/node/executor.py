@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema_rs
 import msgspec
 
+from mcp_federation.bus.alarms import Alarms
 from mcp_federation.bus.blobs import Blobs
 from mcp_federation.bus.protocol import Bus, Delivery, Reply, Subscription
 from mcp_federation.contract.deadlines import seconds_of
@@ -77,6 +78,7 @@ class Executor:
         self._names: dict[str, str] = {}
         self._outcomes = Outcomes()
         self._blobs = Blobs(bus, limit=max_payload)
+        self._alarms = Alarms()
         self._running: dict[str, asyncio.Task[Any]] = {}
         self._cancelled: set[asyncio.Task[Any]] = set()
         self._subscriptions: list[Subscription] = []
@@ -101,6 +103,7 @@ class Executor:
             await subscription.close()
         await self._blobs.taken(FETCH_PATIENCE)
         await self._blobs.close()
+        self._alarms.clear()
 
     async def _respond(self, delivery: Delivery) -> Reply:
         self.stats["requests"] += 1
@@ -112,7 +115,7 @@ class Executor:
         # A repetition waits for the first delivery: to cancel that one cancels both.
         if request_id is not None:
             self._running.setdefault(request_id, task)
-        caller = Caller(self._bus, delivery, self._instance)
+        caller = Caller(self._bus, self._alarms, delivery, self._instance)
         try:
             result = await self._once(delivery, request_id, caller)
             return await self._reply(result, caller)
@@ -202,8 +205,7 @@ class Executor:
         timeout: float,
         caller: Caller,
     ) -> bytes:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = time.perf_counter()
         error_kind: str | None = Cancelled.code
         try:
             outcome = await server.call(
@@ -224,7 +226,7 @@ class Executor:
                     node=self._node,
                     tool=tool.tool.name,
                     success=error_kind is None,
-                    latency_ms=(loop.time() - began) * 1000,
+                    latency_ms=(time.perf_counter() - began) * 1000,
                     error_kind=error_kind,
                 )
             )

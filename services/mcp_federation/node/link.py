@@ -1,6 +1,7 @@
 """The connection of one server as its calls see it: there, in doubt, or waited for."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -89,14 +90,15 @@ class Link:
     ) -> Outcome:
         """Call a tool until `deadline`, over `calls` or, where that is safe, what comes behind it.
 
+        `deadline` is in `time.monotonic()`.
+
         Raises:
             FederationError: what became of it.
         """
-        loop = asyncio.get_running_loop()
         surely_not = True
         for attempt in range(ATTEMPTS):
             try:
-                return await calls.call(name, arguments, max(0.0, deadline - loop.time()), on_progress)
+                return await calls.call(name, arguments, max(0.0, deadline - time.monotonic()), on_progress)
             except BrokenContract as error:
                 log.warn("server_nonsense", server=self._name, tool=name, reason=str(error)[:MAX_REASON])
                 message = "the MCP server answered with a result that breaks its own contract"
@@ -108,7 +110,7 @@ class Link:
             if attempt + 1 == ATTEMPTS or not (surely_not or self._declared.may_repeat(name)):
                 break
             try:
-                calls = await self.connected(deadline - loop.time(), look)
+                calls = await self.connected(deadline - time.monotonic(), look)
             except ServerDown:
                 break
         raise (ServerDown if surely_not else ServerUnavailable)(lost.message) from lost

@@ -85,17 +85,24 @@ class Outcomes:
         """
         if not _REQUEST_ID.fullmatch(request_id):
             raise InvalidRequest("a request id is 1 to 64 printable ASCII characters")
-        self._forget()
+        if request_id in self._running or request_id in self._finished:
+            return await self._again(request_id, call, run, timeout)
+        return await self._first(request_id, call, run)
+
+    async def _again(
+        self, request_id: str, call: bytes, run: Callable[[], Awaitable[bytes]], timeout: float
+    ) -> bytes:
         running = self._running.get(request_id)
         if running is not None:
             _check_same(running.call, call)
             return await _wait(running, timeout)
-        if request_id in self._finished:
-            _check_same(self._finished[request_id][0], call)
-            if request_id not in self._kept:
-                raise OutcomeForgotten("the request was executed before; its outcome is no longer kept")
-            return _give(self._kept[request_id][0])
-        return await self._first(request_id, call, run)
+        self._forget()
+        if request_id not in self._finished:
+            return await self._first(request_id, call, run)
+        _check_same(self._finished[request_id][0], call)
+        if request_id not in self._kept:
+            raise OutcomeForgotten("the request was executed before; its outcome is no longer kept")
+        return _give(self._kept[request_id][0])
 
     async def _first(self, request_id: str, call: bytes, run: Callable[[], Awaitable[bytes]]) -> bytes:
         running = self._running[request_id] = _Running(call)

@@ -5,6 +5,7 @@ Whatever it does — not start, crash, hang, answer nonsense — costs its own t
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -147,14 +148,13 @@ class SupervisedServer:
             Overloaded, ServerDown, ServerUnavailable, ToolNotFound, InvalidArguments, ToolFailed,
             DeadlineExceeded.
         """
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = time.monotonic()
         calls = self._link.calls or await self._link.connected(timeout)
         await self._slots.take(timeout)
         try:
             return await self._link.call(calls, remote_name, arguments, began + timeout, on_progress)
         finally:
-            self._slots.give_back(loop.time() - began)
+            self._slots.give_back(time.monotonic() - began)
 
     async def _run(self) -> None:
         pause = BACKOFF_FIRST
@@ -181,9 +181,9 @@ class SupervisedServer:
     async def _pause(self, seconds: float, began: float) -> None:
         """Pause so long, or until a call wants the server: not sooner after it began than the least pause."""
         least = min(seconds, max(0.0, began + BACKOFF_FIRST - asyncio.get_running_loop().time()))
-        for event, time in ((self._stop, least), (self._link.wanted, seconds - least)):
+        for event, left in ((self._stop, least), (self._link.wanted, seconds - least)):
             with suppress(TimeoutError):
-                async with asyncio.timeout(time):
+                async with asyncio.timeout(left):
                     await event.wait()
 
     async def _session(self) -> str:

@@ -25,7 +25,8 @@ class Tasks:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._running: set[asyncio.Task[Any]] = set()
+        self._running: dict[int, asyncio.Task[Any]] = {}
+        self._count = 0
         self._room = asyncio.Event()
         self._room.set()
 
@@ -42,18 +43,21 @@ class Tasks:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run it as a task of this owner."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._done)
+        self._count += 1
+        self._running[self._count] = asyncio.get_running_loop().create_task(self._run(self._count, work))
 
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._running.discard(task)
-        self._room.set()
+    async def _run(self, number: int, work: Coroutine[Any, Any, None]) -> None:
+        # Cheaper than a callback of the task, which is an event of the loop.
+        try:
+            await work
+        finally:
+            del self._running[number]
+            self._room.set()
 
     async def finish(self, timeout: float = CLOSE_TIMEOUT) -> None:
         """Wait for what runs, and cancel what takes longer than `timeout` seconds."""
         # A handler may close its own subscription: it cannot wait for itself.
-        running = self._running - {asyncio.current_task()}
+        running = set(self._running.values()) - {asyncio.current_task()}
         if not running:
             return
         _, late = await asyncio.wait(running, timeout=timeout)

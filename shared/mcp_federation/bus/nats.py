@@ -1,8 +1,10 @@
 """The bus over NATS: core subjects for events and request-reply, JetStream for what is kept."""
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from math import ceil
 from typing import Any, Self
 
@@ -14,6 +16,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 from nats.js.api import DiscardPolicy, StreamConfig
 
+from mcp_federation.bus.alarms import Alarms
 from mcp_federation.bus.handling import Tasks, answer, error_answer, handle, overloaded
 from mcp_federation.bus.nats_connection import ConnectionWatch, open_connection
 from mcp_federation.bus.nats_lane import STATUS, LaneClient, read_headers, write_headers
@@ -79,6 +82,7 @@ class NatsBus:
         self._inbox = connection.new_inbox()
         self._waiting: dict[str, tuple[asyncio.Future[Delivery], Interim | None]] = {}
         self._counter = 0
+        self._deadlines = Alarms()
 
     @classmethod
     async def connect(
@@ -133,16 +137,15 @@ class NatsBus:
             raise BusUnavailable("the connection to NATS is down")
         self._counter += 1
         token = str(self._counter)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Delivery] = loop.create_future()
+        future: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
         self._waiting[token] = future, on_interim
-        timer = loop.call_later(timeout, _expire, future, timeout)
+        alarm = self._deadlines.set(time.monotonic() + timeout, partial(_expire, future, timeout))
         try:
             await self._send(subject, payload, headers, f"{self._inbox}.{token}")
             return await future
         finally:
-            timer.cancel()
-            self._waiting.pop(token, None)
+            self._deadlines.drop(alarm)
+            del self._waiting[token]
 
     async def subscribe(
         self, subject: str, handler: Handler, *, queue: str | None = None, limit: int = 256
@@ -288,6 +291,7 @@ class NatsBus:
                     self._nc._status = Client.DISCONNECTED
                     await self._nc.close()
         self._fail_waiting()
+        self._deadlines.clear()
 
     async def __aenter__(self) -> Self:
         return self

@@ -17,6 +17,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
 
+from mcp_federation.contract.subjects import Header
 from mcp_federation.errors import BusUnavailable, InvalidRequest
 
 Take = Callable[[str, str, bytes, bytes], None]
@@ -31,7 +32,9 @@ _HEADER_LINE = "NATS/1.0"
 _CRLF = b"\r\n"
 _MSG, _HMSG = b"MH"
 _SUBJECT = re.compile(r"[^\s\x00]+")
-_HEADER = re.compile(r"[!-9;-~]+: [^\r\n\x00]*")
+_NAME = re.compile(r"[!-9;-~]+")
+_OUR_NAMES = frozenset(value for name, value in vars(Header).items() if name.isupper())
+_BLANK = "\r\n"
 
 
 class LaneClient(Client):
@@ -39,7 +42,9 @@ class LaneClient(Client):
 
     def __init__(self) -> None:
         super().__init__()
-        self.takers: dict[int, Take] = {}
+        self.takers: dict[bytes, Take] = {}
+        """By the number of the subscription, as it stands on the wire."""
+
         self._gathering = False
 
     async def _process_connect_init(self) -> None:
@@ -60,25 +65,24 @@ class LaneClient(Client):
         return int(transport._io_writer.transport.get_write_buffer_size())
 
     def send(self, subject: str, reply: str, headers: bytes, payload: bytes) -> None:
-        """Send a message, in order, with the others of this turn of the loop.
+        """Send a message, in order, with the others of this turn of the loop. `reply` is an inbox of ours.
 
         Raises:
-            InvalidRequest: a subject is none.
+            InvalidRequest: the subject is none.
             BusUnavailable: the connection is closed, or more waits for it to come back than may.
         """
-        if not _SUBJECT.fullmatch(subject) or (reply and not _SUBJECT.fullmatch(reply)):
+        if not _SUBJECT.fullmatch(subject):
             raise InvalidRequest("no subject of NATS has white space")
         if headers:
             command = f"HPUB {subject} {reply} {len(headers)} {len(headers) + len(payload)}\r\n"
         else:
             command = f"PUB {subject} {reply} {len(payload)}\r\n"
-        pieces = (command.encode(), headers, payload, _CRLF)
-        size = sum(map(len, pieces))
+        size = len(command) + len(headers) + len(payload) + 2
         if self._status != Client.CONNECTED and (
             self.is_closed or self._pending_data_size + size > self._max_pending_size
         ):
             raise BusUnavailable("the connection to NATS is down")
-        self._pending.extend(pieces)
+        self._pending += (command.encode(), headers, payload, _CRLF)
         self._pending_data_size += size
         if not self._gathering:
             # The first of a turn goes at once, as it may be the only one; those after it go together.
@@ -119,7 +123,7 @@ class LaneClient(Client):
             nats.errors.Error: the connection is closed.
         """
         # nats-py counts before it first waits: this will be the subscription's number.
-        number = self._sid + 1
+        number = b"%d" % (self._sid + 1)
         self.takers[number] = take
 
         async def on_message(msg: Msg) -> None:  # over a WebSocket, where nothing is diverted
@@ -136,10 +140,10 @@ class LaneClient(Client):
         await self._send_unsubscribe(subscription._id)
         await self.round_trip(5)
         await subscription.drain()  # type: ignore[no-untyped-call]  # nats-py leaves it untyped
-        self.takers.pop(subscription._id, None)
+        self.takers.pop(b"%d" % subscription._id, None)
 
 
-def _divert(transport: TcpTransport, takers: Mapping[int, Take]) -> None:
+def _divert(transport: TcpTransport, takers: Mapping[bytes, Take]) -> None:
     """Let a new connection's bytes come by us on their way into nats-py's stream."""
     reader, writer = transport._io_reader, transport._io_writer
     assert reader is not None and writer is not None  # noqa: S101, PT018 - for mypy: it is connected
@@ -153,7 +157,7 @@ def _divert(transport: TcpTransport, takers: Mapping[int, Take]) -> None:
 class Points:
     """Splits what a connection receives: messages for takers, and all else for nats-py."""
 
-    def __init__(self, takers: Mapping[int, Take], others: Callable[[bytes], None]) -> None:
+    def __init__(self, takers: Mapping[bytes, Take], others: Callable[[bytes], None]) -> None:
         self._takers = takers
         self._others = others
         self._rest = bytearray()
@@ -179,14 +183,15 @@ class Points:
                 if stop + 2 > len(data):
                     self._wanted = stop + 2 - at
                     break
-                take = self._takers.get(int(words[2]))
+                take = self._takers.get(words[2])
                 if take is not None:
                     if others < at:
                         self._others(data[others:at])
                     others = stop + 2
-                    body = start if data[at] == _MSG else start + int(words[-2])
-                    reply = words[3] if len(words) == (5 if data[at] == _MSG else 6) else b""
-                    take(words[1].decode(), reply.decode(), data[start:body], data[body:stop])
+                    is_plain = data[at] == _MSG
+                    body = start if is_plain else start + int(words[-2])
+                    reply = words[3].decode() if len(words) == (5 if is_plain else 6) else ""
+                    take(words[1].decode(), reply, data[start:body], data[body:stop])
                 at = stop + 2
         except (ValueError, IndexError):
             at = len(data)  # nats-py says what it thinks of that
@@ -201,20 +206,26 @@ def write_headers(headers: Mapping[str, str]) -> bytes:
     Raises:
         InvalidRequest: a name or a value is none that a header may have.
     """
-    lines = [f"{name}: {value}" for name, value in headers.items()]
-    for line in lines:
-        if not _HEADER.fullmatch(line):
-            raise InvalidRequest(f"not a header: {line[:100]!r}")
-    return "\r\n".join([_HEADER_LINE, *lines, "\r\n"]).encode()
+    lines = [_HEADER_LINE]
+    for name, value in headers.items():
+        if name not in _OUR_NAMES and not _NAME.fullmatch(name):
+            raise InvalidRequest(f"not a header: {name[:100]!r}")
+        lines.append(f"{name}: {value}")
+    lines.append(_BLANK)
+    block = "\r\n".join(lines)
+    # As many line ends as we wrote, or a value has its own.
+    if block.count("\r") != len(lines) or block.count("\n") != len(lines) or "\0" in block:
+        raise InvalidRequest(f"a header's value has a line end or a zero: {lines[1:-1]!r:.200}")
+    return block.encode()
 
 
 def read_headers(block: bytes) -> dict[str, str]:
     """The headers in a block, and under `STATUS` the server's status, where it has one."""
-    first, *lines = block.decode(errors="replace").split("\r\n")
+    lines = block.decode(errors="replace").split("\r\n")
     headers = {}
-    if status := first[len(_HEADER_LINE) :].split(maxsplit=1):
+    if lines[0] != _HEADER_LINE and (status := lines[0][len(_HEADER_LINE) :].split(maxsplit=1)):
         headers[STATUS] = status[0]
-    for line in lines:
+    for line in lines[1:]:
         name, colon, value = line.partition(":")
         if colon:
             headers[name] = value.strip()

@@ -35,6 +35,10 @@ class Declared:
         """Whether the tool declares that running it twice does no harm."""
         return tool in self._repeatable
 
+    def output_schema(self, tool: str) -> Any:
+        """The schema that the tool's structured content has to fit; None for none."""
+        return self._schemas.get(tool)
+
     def has_output_schema(self, tool: str) -> bool:
         """Whether the tool's structured content has to fit a schema."""
         return tool in self._schemas

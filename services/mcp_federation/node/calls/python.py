@@ -17,11 +17,12 @@ from mcp import Client, MCPError
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
-from mcp_types import SERVER_INFO_META_KEY, CallToolResult, InputRequiredResult, TextContent
+from mcp_types import SERVER_INFO_META_KEY, CallToolResult, TextContent
 
 from mcp_federation.errors import Overloaded, ServerUnavailable, ToolFailed
 from mcp_federation.logs import get_logger
 from mcp_federation.node.calls.calling import OnProgress, Outcome, OwnTasks, too_late
+from mcp_federation.node.calls.prepared import Converted, PreparedTool, returns_texts
 from mcp_federation.node.calls.results import BrokenContract, Results
 from mcp_federation.node.calls.sdk import SdkCalls, Told
 from mcp_federation.node.calls.steps import Steps
@@ -46,6 +47,7 @@ class PythonCalls:
         self._tasks = OwnTasks()
         self._context: Context[Any, Any] = Context(mcp_server=server)
         self._is_plain = _is_plain(server)
+        self._prepared: dict[str, tuple[Tool, PreparedTool | None]] = {}
         self._waits: set[str] = set()
         self._timeouts: set[asyncio.Timeout] = set()
         self._closed = False
@@ -59,26 +61,18 @@ class PythonCalls:
         self, name: str, arguments: dict[str, Any], timeout: float, on_progress: OnProgress | None
     ) -> Outcome:
         """See `Calls`."""
-        told = Told(on_progress) if on_progress else None
-        try:
-            return await self._call(name, arguments, timeout, told)
-        finally:
-            if told is not None:
-                told.end()
-
-    async def _call(self, name: str, arguments: dict[str, Any], timeout: float, told: Told | None) -> Outcome:
         # The public API tells neither whether a tool is async nor whether it asks for a context.
         tool = self._server._tool_manager.get_tool(name)
         if tool is None or not self._is_plain or tool.context_kwarg is not None or tool.resolved_params:
-            run: _Run = partial(self._sdk.work, name, arguments, told)
-            is_direct = False
-        else:
-            run, is_direct = partial(self._run, tool, arguments), True
-        if tool is not None and not tool.is_async:
-            return await self._in_thread(name, run, timeout)
-        if is_direct and name not in self._waits:
-            return await self._here(name, run, timeout)
-        return await self._tasks.run(self._guarded(name, run), timeout)
+            told = Told(on_progress) if on_progress else None
+            try:
+                return await self._apart(name, tool, partial(self._sdk.work, name, arguments, told), timeout)
+            finally:
+                if told is not None:
+                    told.end()
+        if not tool.is_async or name in self._waits:
+            return await self._apart(name, tool, partial(self._run, tool, arguments), timeout)
+        return await self._here(name, partial(self._run, tool, arguments), timeout)
 
     async def close(self) -> None:
         """See `Calls`."""
@@ -88,9 +82,23 @@ class PythonCalls:
             timeout.reschedule(now)
         await self._tasks.close()
 
+    def _prepare(self, tool: Tool) -> PreparedTool | None:
+        known = self._prepared.get(tool.name)
+        if known is None or known[0] is not tool:
+            is_plain = self._results.expects(tool.name, tool.output_schema) and returns_texts(tool)
+            known = tool, PreparedTool(tool, self._json) if is_plain else None
+            self._prepared[tool.name] = known
+        return known[1]
+
+    async def _apart(self, name: str, tool: Tool | None, run: _Run, timeout: float) -> Outcome:
+        """Run it in a thread or a task of its own."""
+        if tool is not None and not tool.is_async:
+            return await self._in_thread(name, run, timeout)
+        return await self._tasks.run(self._guarded(name, run), timeout)
+
     async def _here(self, name: str, run: _Run, timeout: float) -> Outcome:
         """Run it in the caller's task: most tools that are no more than Python never wait."""
-        steps = Steps(self._guarded(name, run), lambda left: self._tasks.keep(left.finish()))
+        steps = Steps(self._guarded(name, run), self._leave)
         steps.start()
         if not steps.waits:
             return steps.result
@@ -108,6 +116,9 @@ class PythonCalls:
                 raise ServerUnavailable(f"the MCP server {self._name!r} is stopping") from None
             raise too_late(timeout) from None
 
+    def _leave(self, left: Steps[Outcome]) -> None:
+        self._tasks.keep(left.finish())
+
     async def _in_thread(self, name: str, run: _Run, timeout: float) -> Outcome:
         """Run what blocks a thread, which nothing can end: it may ask whether it was cancelled."""
         if self._tasks.abandoned >= self._max_threads:
@@ -122,17 +133,22 @@ class PythonCalls:
         return await self._tasks.run(within(), timeout, lambda _: scope.cancel())
 
     async def _run(self, tool: Tool, arguments: dict[str, Any]) -> Outcome:
+        quick = self._prepare(tool)
+        result: Converted | bytes
         try:
-            result: CallToolResult | InputRequiredResult = await tool.run(
-                arguments, self._context, convert_result=True
-            )
+            if quick is not None:
+                result = await quick.run(arguments, self._context)
+            else:
+                result = await tool.run(arguments, self._context, convert_result=True)
         except ToolError as error:
             if isinstance(error, UnexpectedToolError):
                 log.exception("tool_crashed", server=self._name, tool=tool.name)
             result = CallToolResult(content=[TextContent(type="text", text=str(error))], is_error=True)
+        if isinstance(result, bytes):
+            return self._results.bounded(result)
         return self._results.read(tool.name, self._json(result))
 
-    def _json(self, result: CallToolResult | InputRequiredResult) -> bytes:
+    def _json(self, result: Converted) -> bytes:
         """The result as the SDK's server puts it on the wire."""
         if result.meta is not None:
             meta = {SERVER_INFO_META_KEY: self._info, **result.meta}
@@ -167,7 +183,7 @@ def _is_plain(server: MCPServer[Any]) -> bool:
     return not intercepted and [type(each) for each in server.middleware] == usual
 
 
-def _dump(result: CallToolResult | InputRequiredResult) -> bytes:
+def _dump(result: Converted) -> bytes:
     try:
         return result.model_dump_json(by_alias=True, exclude_none=True).encode()
     except ValueError as error:

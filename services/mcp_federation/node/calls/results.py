@@ -1,6 +1,6 @@
 """Reads what MCP servers answer to `tools/call`, without building models of it."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -88,6 +88,20 @@ class Results:
         is_error = shape.is_error
         del shape  # before the result is copied: it may be large
         return Outcome(bytes(result), is_error)
+
+    def bounded(self, result: bytes) -> Outcome:
+        """The outcome that a result stands for which is known to be what the tool declares.
+
+        Raises:
+            PayloadTooLarge: it is over the bound.
+        """
+        if len(result) > self.max_payload:
+            raise self.too_large()
+        return Outcome(result, False)
+
+    def expects(self, tool: str, schema: Any) -> bool:
+        """Whether this is the output schema that the tool declared, None for none."""
+        return bool(self._declared.output_schema(tool) == schema)
 
     def too_large(self) -> PayloadTooLarge:
         """The error of a result that is over the bound."""
