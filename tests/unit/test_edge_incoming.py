@@ -1,14 +1,21 @@
 """The bounds on what a request may bring, and the words of errors."""
 
 import json
+from collections.abc import Callable
+from threading import Thread, current_thread
 from typing import Any
+from unittest.mock import patch
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import Message
 
-from mcp_federation.edge.incoming import nests_deeper
+from mcp_federation.edge import incoming
+from mcp_federation.edge.incoming import BodyReader, check_utf8, nests_deeper
 from mcp_federation.edge.problems import problem_response
 from mcp_federation.errors import InvalidArguments, Overloaded, error_from
 
@@ -27,21 +34,66 @@ def depth_of(value: Any) -> int:
     return 0
 
 
-@given(value=values)
-def test_depth_counts_levels_and_no_brackets_in_strings(value: Any) -> None:
+@given(value=values, piece=st.sampled_from([1, 3, incoming.PIECE]))
+def test_depth_counts_levels_and_no_brackets_in_strings(value: Any, piece: int) -> None:
     body = json.dumps(value).encode()
     depth = depth_of(value)
-    assert not nests_deeper(body, depth)
-    if depth:
-        assert nests_deeper(body, depth - 1)
+    with patch.object(incoming, "PIECE", piece):
+        assert not nests_deeper(body, depth)
+        if depth:
+            assert nests_deeper(body, depth - 1)
+
+
+@given(body=st.binary(max_size=8) | st.text(max_size=8).map(str.encode), piece=st.integers(1, 9))
+def test_text_is_told_from_other_bytes_in_pieces_of_any_size(body: bytes, piece: int) -> None:
+    def refuses(check: Callable[[bytes], object]) -> bool:
+        try:
+            check(body)
+        except UnicodeDecodeError:
+            return True
+        return False
+
+    with patch.object(incoming, "PIECE", piece):
+        assert refuses(check_utf8) is refuses(bytes.decode)
 
 
 @pytest.mark.parametrize(
-    "body", [b"[" * 1_000_000, b'"' + b'\\"[' * 300_000, b"[]" * 500_000, b'["' * 300_000]
+    "body",
+    [
+        b"[" * 30_000_000 + b"]" * 30_000_000,
+        b'"' + b'\\"[' * 300_000,
+        b"[]" * 500_000,
+        b'["' * 300_000,
+        b'[{"a":1},' * 500_000,
+    ],
 )
 @pytest.mark.timeout(10)
 def test_hostile_bodies_are_measured_in_linear_time(body: bytes) -> None:
     nests_deeper(body, 64)
+
+
+class Noted:
+    """What a decoder asks somebody else to make."""
+
+
+@pytest.mark.parametrize(("body", "aside"), [(b"[1]", False), (b"[1" + b" " * 100 + b"]", True)])
+async def test_a_large_body_is_parsed_without_holding_up_the_others(
+    monkeypatch: pytest.MonkeyPatch, body: bytes, aside: bool
+) -> None:
+    monkeypatch.setattr(incoming, "PARSE_ASIDE", 100)
+    threads: list[Thread] = []
+
+    def note(kind: type, _: object) -> object:
+        threads.append(current_thread())
+        return kind()
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body}
+
+    request = Request({"type": "http", "headers": [(b"content-type", b"application/json")]}, receive)
+    decoder = msgspec.json.Decoder(list[Noted], dec_hook=note)
+    assert isinstance((await BodyReader(1000, 10).read(request, decoder))[0], Noted)
+    assert (threads[0] is not current_thread()) is aside
 
 
 def test_a_problem_carries_the_details_beside_its_own_members() -> None:

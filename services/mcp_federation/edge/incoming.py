@@ -1,9 +1,10 @@
 """What a request brings, within bounds: a JSON body, and query parameters."""
 
 import asyncio
-import re
-from collections.abc import Iterable
+from codecs import getincrementaldecoder
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import accumulate
 from typing import TypeVar
 
 import msgspec
@@ -16,9 +17,13 @@ from mcp_federation.errors import InvalidRequest, PayloadTooLarge
 BODY_TIMEOUT = 30.0
 """Seconds that a client may take to send its body."""
 
-# Possessive, and with an optional end: linear in whatever somebody sends.
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-_SQUARE = bytes.maketrans(b"{}", b"[]")
+PARSE_ASIDE = 1024 * 1024
+"""From so many bytes on, a body is checked and parsed in a thread: it would hold up all other callers."""
+
+PIECE = 256 * 1024
+"""Bytes that are looked at in one go, so that a thread lets others go on in between."""
+
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 LINGER = 30.0
@@ -85,11 +90,16 @@ class BodyReader:
         if declared.partition(b";")[0].strip().lower() != b"application/json":
             raise HTTPException(415, "the body must be declared as application/json")
         body = await self._read(request)
+        if len(body) < PARSE_ASIDE:
+            return self._parse(body, decoder)
+        return await asyncio.to_thread(self._parse, body, decoder)
+
+    def _parse(self, body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         if nests_deeper(body, self._max_depth):
             raise InvalidRequest(f"the body nests deeper than {self._max_depth} levels")
         try:
             # Parts that are passed on unparsed would otherwise go unchecked.
-            body.decode()
+            check_utf8(body)
             return decoder.decode(body)
         except UnicodeDecodeError:
             raise InvalidRequest("the body is not valid UTF-8") from None
@@ -119,13 +129,32 @@ def nests_deeper(body: bytes, depth: int) -> bool:
     """Whether JSON nests deeper than `depth` levels; what is no JSON may count as too deep."""
     if body.count(b"[") + body.count(b"{") <= depth:
         return False
-    brackets = _STRING.sub(b"", body).translate(_SQUARE, _NO_BRACKETS)
-    for _ in range(depth):
-        # Each pass takes the innermost level away; brackets without a partner stay.
-        before, brackets = len(brackets), brackets.replace(b"[]", b"")
-        if len(brackets) == before:
-            break
-    return bool(brackets)
+    level, in_string = 0, 0
+    # Without what is escaped every quote begins or ends a string.
+    for piece in _pieces(body.replace(b"\\\\", b"").replace(b'\\"', b"")):
+        parts = piece.split(b'"')
+        steps = b"".join(parts[in_string::2]).translate(_STEPS, _NO_BRACKETS)
+        in_string ^= (len(parts) - 1) & 1
+        levels = list(accumulate(memoryview(steps).cast("b"), initial=level))
+        if max(levels) > depth:
+            return True
+        level = levels[-1]
+    return False
+
+
+def check_utf8(body: bytes) -> None:
+    """Raise UnicodeDecodeError where it is none."""
+    if len(body) <= PIECE:
+        body.decode()
+        return
+    decode = getincrementaldecoder("utf-8")().decode
+    for piece in _pieces(body):
+        decode(piece)
+    decode(b"", final=True)
+
+
+def _pieces(body: bytes) -> Iterator[bytes]:
+    return (body[start : start + PIECE] for start in range(0, len(body), PIECE))
 
 
 def read_query(request: Request, known: Iterable[str]) -> dict[str, str]:
