@@ -123,6 +123,8 @@ class FederationClient:
     def candidates(self, name: str) -> list[CatalogTool]:
         """The tools that a name may mean, best first: one for `local@node`, every provider for a plain name.
 
+        Where none is published, those that were until their MCP server went down: a call has it tried again.
+
         Raises:
             ToolNotFound: none.
         """
@@ -130,7 +132,7 @@ class FederationClient:
         state = self.catalog.state
         if node is not None and (tool := state.get(node, local)):
             return [tool]
-        providers = state.providers(name)
+        providers = state.providers(name) or state.down(name) or state.down(local, node)
         if not providers:
             raise ToolNotFound(f"no tool is called {name!r}", {"name": name})
         if len(providers) == 1:

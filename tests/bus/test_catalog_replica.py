@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from mcp_federation.bus.protocol import Bus
 from mcp_federation.catalog import replica as replica_module
 from mcp_federation.catalog.replica import CatalogReplica
-from mcp_federation.contract.messages import Presence, Withdrawal, encode
+from mcp_federation.contract.messages import SERVER_DOWN, Presence, Withdrawal, encode
 from mcp_federation.contract.subjects import CATALOG, CATALOG_STREAM, PRESENCE, RULING_STREAM
 from mcp_federation.errors import DeadlineExceeded
 from mcp_federation.trust.approvals import ApprovalVerifier, Approver
@@ -234,6 +234,32 @@ async def test_a_withdrawal_that_arrives_late_does_not_undo_a_newer_entry(publis
     assert not replica.state.withdraw("acme", "tool", 3)
     assert not replica.state.publish(entry, 6, "older")
     assert replica.state.node("acme").refused == {"tool": "whatever"}
+
+
+async def test_a_tool_whose_server_is_down_is_remembered_and_not_shown(
+    publisher: Publisher, start_replica: StartReplica
+) -> None:
+    await publisher.publish("tool")
+    replica = await start_replica(publisher)
+    state = replica.state
+    for reason, down in ((SERVER_DOWN, ["tool"]), ("it changed, and awaits approval", [])):
+        for name in ("tool", "never published"):
+            withdrawal = Withdrawal(node="acme", name=name, reason=reason)
+            await publisher.bus.store(CATALOG.of("acme", name), encode(withdrawal))
+        await publisher.publish("then")
+        await until(replica, lambda: names(replica) == {"then@acme"})
+        assert [tool.name for tool in state.down("tool")] == down
+        assert state.down("tool", "acme") == state.down("tool")
+        assert state.down("tool", "globex") == state.down("never published") == []
+        if down:
+            state.revoke("acme", "tool", state.down("tool")[0].issued)
+            assert state.down("tool") == []
+            state.node("acme").revoked.clear()
+        await publisher.publish("tool")
+        await until(replica, lambda: "tool@acme" in names(replica))
+        assert state.down("tool") == []
+        await publisher.withdraw("then")
+        await until(replica, lambda: "then@acme" not in names(replica))
 
 
 async def test_listeners_hear_of_every_change(publisher: Publisher, start_replica: StartReplica) -> None:

@@ -1,6 +1,7 @@
 """What a node has becomes what the mesh sees: approved, up to date, withdrawn when it goes."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -28,6 +29,7 @@ from mcp_federation.errors import (
     BusUnavailable,
     InvalidRequest,
     PayloadTooLarge,
+    ServerDown,
     ServerUnavailable,
     ToolNotFound,
 )
@@ -245,6 +247,25 @@ async def test_a_failed_server_keeps_its_tools_for_a_while_and_no_longer(
     node.servers["plain"]._spec = spec
     await mesh.shows(everything)
     await mesh.agrees(node)
+
+
+async def test_a_call_of_a_tool_that_went_with_its_server_has_the_server_tried_again(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "WITHDRAW_AFTER", 0.1)
+    monkeypatch.setattr(random, "uniform", lambda *_: 1e6)  # it is not tried again by itself
+    spec = plain()
+    node = await mesh.node({"plain": spec, **boxed(toolbox("box", "a", "b"))})
+    await mesh.has("plain.echo")
+    node.servers["plain"]._spec = replace(spec, command="no-such-command-anywhere")
+    with pytest.raises(ServerUnavailable):
+        await mesh.call("plain.crash")
+    await mesh.shows({"box.a", "box.b"})
+    assert "plain.echo" not in {tool.name for tool in mesh.client.discover()}
+    with pytest.raises(ServerDown):
+        await mesh.call("plain.echo", text="x")
+    node.servers["plain"]._spec = spec
+    assert await mesh.call("plain.echo", text="x") == "x"
 
 
 async def test_everything_is_published_once_governance_is_there(mesh: Mesh) -> None:

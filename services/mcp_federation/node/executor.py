@@ -183,11 +183,11 @@ class Executor:
 
     async def _awaited(self, name: str, timeout: float) -> LocalTool:
         """A tool that is not there: after a restart of the node its server may be starting: it is awaited."""
+        server = self._servers.get(self._registrar.holder_before(name) or "")
         if self._registrar.is_down(name):
-            raise ServerDown(f"the MCP server of {name!r} is down")
+            return await self._recovered(name, server, timeout)
         if self._registrar.published.get(name) is None:
             raise ToolNotFound(f"the node {self._node!r} publishes no tool {name!r}")
-        server = self._servers.get(self._registrar.holder_before(name) or "")
         if server is not None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(timeout, START_PATIENCE)):
@@ -195,6 +195,19 @@ class Executor:
         tool = self._registrar.get(name)
         if tool is None:
             raise ServerDown(f"the MCP server of {name!r} is not ready yet")
+        return tool
+
+    async def _recovered(self, name: str, server: SupervisedServer | None, timeout: float) -> LocalTool:
+        """A tool that was withdrawn with its server, which is tried again now, whatever its backoff."""
+        down = ServerDown(f"the MCP server of {name!r} is down")
+        if server is None:
+            raise down
+        deadline = asyncio.get_running_loop().time() + timeout
+        await server.recover(timeout)
+        await self._registrar.wait_decided([name], deadline - asyncio.get_running_loop().time())
+        tool = self._registrar.get(name)
+        if tool is None:
+            raise down
         return tool
 
     async def _call(

@@ -6,19 +6,15 @@ withdrawals, but for those of a replica whose own server is down while ours serv
 """
 
 from collections.abc import Callable
-from typing import Final
 
 from mcp_federation.bus.protocol import Bus, Follower, Stored
-from mcp_federation.contract.messages import CatalogEntry, CatalogMessage, decode
+from mcp_federation.contract.messages import SERVER_DOWN, CatalogEntry, CatalogMessage, decode
 from mcp_federation.contract.subjects import CATALOG, CATALOG_STREAM
 from mcp_federation.errors import ApprovalRefused, InvalidRequest
 from mcp_federation.logs import get_logger
 from mcp_federation.trust.approvals import ApprovalVerifier
 
 log = get_logger("node")
-
-SERVER_DOWN: Final = "its MCP server is down"
-"""The reason of a withdrawal that says nothing of the node's other replicas."""
 
 
 class Keeper:

@@ -16,6 +16,7 @@ from mcp_federation.bus.handling import stop_task
 from mcp_federation.bus.protocol import Bus, Delivery, Follower, Stored
 from mcp_federation.catalog.state import DigestSet
 from mcp_federation.contract.messages import (
+    SERVER_DOWN,
     CatalogEntry,
     CatalogMessage,
     RefusedTool,
@@ -45,7 +46,6 @@ from mcp_federation.errors import (
 )
 from mcp_federation.logs import get_logger
 from mcp_federation.node.decisions import RENEW_AFTER, Decision, decision, refusal
-from mcp_federation.node.keeper import SERVER_DOWN
 from mcp_federation.node.progress import RegistrationProgress
 from mcp_federation.node.tools import LocalTool
 
@@ -146,7 +146,7 @@ class Registrar:
         return self._servers_before.get(name) in self._awaited | self._down
 
     def holder_before(self, name: str) -> str | None:
-        """The server that had the published tool of that local name as this node began."""
+        """The server that the tool of that local name was published for last."""
         return self._servers_before.get(name)
 
     def refused(self) -> tuple[RefusedTool, ...]:

@@ -104,6 +104,14 @@ class SupervisedServer:
         """Wait until it is ready, or has failed once."""
         await self._settled.wait()
 
+    async def recover(self, timeout: float) -> None:
+        """Have it tried again now, where it is down.
+
+        Raises:
+            ServerDown: it is not back in time.
+        """
+        await self._link.connected(timeout)
+
     async def look_again(self, timeout: float) -> None:
         """Have its list read anew.
 

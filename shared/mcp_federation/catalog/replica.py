@@ -136,7 +136,7 @@ class CatalogReplica:
             if not known_node:
                 self._expect_heartbeat(node, "", FIRST_INTERVAL)
         else:
-            applied = self.state.withdraw(node, name, stored.sequence)
+            applied = self.state.withdraw(node, name, stored.sequence, message.reason)
         if applied:
             self._notify()
         return name if isinstance(message, CatalogEntry) else None

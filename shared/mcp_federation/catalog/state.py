@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from mcp_federation.contract.messages import CatalogEntry, Presence, Tool
+from mcp_federation.contract.messages import SERVER_DOWN, CatalogEntry, Presence, Tool
 from mcp_federation.contract.names import federated_name
 from mcp_federation.trust.approvals import LEEWAY_SECONDS
 
@@ -95,7 +95,8 @@ class NodeState:
     """One node as this replica sees it.
 
     `newest` has the approved text of each name that was seen last, also when it is gone; `revoked` until
-    when (Unix seconds) approvals of a name are void.
+    when (Unix seconds) approvals of a name are void. `down` are the names that were withdrawn for as long as
+    their MCP server is.
     """
 
     name: str
@@ -107,6 +108,7 @@ class NodeState:
     refused: dict[str, str] = field(default_factory=dict)
     newest: dict[str, CatalogTool] = field(default_factory=dict)
     revoked: dict[str, float] = field(default_factory=dict)
+    down: set[str] = field(default_factory=set)
     mismatches: int = 0
 
 
@@ -165,12 +167,14 @@ class CatalogState:
             node.refused[name] = why
         return True
 
-    def withdraw(self, node_name: str, name: str, sequence: int) -> bool:
+    def withdraw(self, node_name: str, name: str, sequence: int, reason: str = "") -> bool:
         """Take a tool out. False where a later entry is known."""
         node = self.node(node_name)
         if sequence < node.sequences.get(name, 0):
             return False
         self._remove(node, name)
+        if reason == SERVER_DOWN and name in node.newest:
+            node.down.add(name)
         node.sequences[name] = sequence
         return True
 
@@ -183,6 +187,7 @@ class CatalogState:
     def _remove(self, node: NodeState, name: str) -> None:
         node.published.drop(name)
         node.refused.pop(name, None)
+        node.down.discard(name)
         self._stop_offering(node, name)
 
     def _stop_offering(self, node: NodeState, name: str) -> None:
@@ -202,6 +207,13 @@ class CatalogState:
         """Every tool of that local name, on whatever node."""
         now = time.time()
         return [tool for tool in self._by_name.get(name, {}).values() if tool.expires > now]
+
+    def down(self, name: str, node: str | None = None) -> list[CatalogTool]:
+        """The tools of that local name, on that node or on any, which only lack their MCP server."""
+        nodes = self.nodes.values() if node is None else [self.node(node)] if node in self.nodes else []
+        tools = [state.newest[name] for state in nodes if name in state.down]
+        now = time.time()
+        return [tool for tool in tools if tool.expires > now and not _why_not(self.node(tool.node), tool)]
 
     def tools(self) -> Iterator[CatalogTool]:
         """Every tool whose approval holds."""

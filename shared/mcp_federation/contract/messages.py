@@ -4,7 +4,7 @@ Arguments and results are not among them: an execute request carries MCP's own `
 its answer MCP's own `CallToolResult` (or an `ErrorReply`).
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw, Struct, field
@@ -158,6 +158,10 @@ class CatalogEntry(Message, frozen=True, kw_only=True, tag="catalog_entry"):
     execute_subject: str | None = None
     server: Text = ""
     source_repo: Text | None = None
+
+
+SERVER_DOWN: Final = "its MCP server is down"
+"""The reason of a withdrawal that says nothing of the tool, nor of the node's other replicas."""
 
 
 class Withdrawal(Message, frozen=True, kw_only=True, tag="withdrawal"):
