@@ -6,6 +6,7 @@ Each is asked about one tool at a time, offline, by its own rules and without an
 import importlib
 import importlib.util
 import json
+import logging
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -46,8 +47,12 @@ def _texts(row: Row) -> str:
 
 
 def _agent_os() -> Callable[[Row], object]:
-    scanner = importlib.import_module("agent_os.mcp_security").MCPSecurityScanner()
-    return lambda row: scanner.scan_tool(row.name, row.description, row.input_schema, row.server or "unknown")
+    scanner = importlib.import_module("agent_os.mcp_security").MCPSecurityScanner
+    logging.getLogger("agent_os").setLevel(logging.CRITICAL)  # it warns of each finding
+    # A new one for each tool: it remembers names, and flags those of one server that another has too.
+    return lambda row: scanner().scan_tool(
+        row.name, row.description, row.input_schema, row.server or "unknown"
+    )
 
 
 def _injectionguard() -> Callable[[Row], object]:
