@@ -1,9 +1,11 @@
 """Opens NATS connections, and tells their owner how they fare."""
 
 import asyncio
+import re
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
+from urllib.parse import urlsplit
 
 import nats.errors
 
@@ -12,6 +14,8 @@ from mcp_federation.errors import BusUnavailable
 from mcp_federation.logs import get_logger
 
 log = get_logger("bus")
+
+_USER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class ConnectionWatch:
@@ -68,8 +72,7 @@ async def open_connection(
                 # Typed int, but slept as it is: a second is long for a server restarted beside us.
                 reconnect_time_wait=0.25,  # type: ignore[arg-type]
                 connect_timeout=max(1, int(timeout)),
-                # Private, so that server permissions can keep others from reading our replies.
-                inbox_prefix=f"_INBOX_{secrets.token_hex(11)}",
+                inbox_prefix=inbox_prefix(url),
             )
     except (OSError, TimeoutError, nats.errors.Error) as error:
         watch.expected = True
@@ -79,6 +82,19 @@ async def open_connection(
         what = "the NATS server refuses our credentials" if _is_refusal(error) else "no NATS server answers"
         raise BusUnavailable(f"{what} at {_without_secrets(url)}") from error
     return connection, watch
+
+
+def inbox_prefix(url: str) -> str:
+    """What the subjects begin with that answers to this connection come to; nobody can guess it.
+
+    With a user and a password in the URL it is below the user's name, `_INBOX.<user>`, so that a server's
+    permissions can keep others from reading along who listen to all.
+    """
+    key = secrets.token_hex(11)
+    first = urlsplit(url.partition(",")[0])
+    # A user without a password is a token, which is a secret.
+    user = first.username if first.password else None
+    return f"_INBOX.{user}.{key}" if user and _USER.fullmatch(user) else f"_INBOX_{key}"
 
 
 def _without_secrets(url: str) -> str:

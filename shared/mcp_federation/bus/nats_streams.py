@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from secrets import token_hex
 
 import nats.errors
 import nats.js.errors
@@ -109,6 +110,8 @@ class NatsFollower:
         if self._tail is not None:
             start = max(start, info.state.last_seq - self._tail + 1)
         return ConsumerConfig(
+            # With a name the request's subject tells what is read, so that permissions can be about that.
+            name=token_hex(11),
             deliver_subject=inbox,
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE if start > 1 else DeliverPolicy.ALL,
             opt_start_seq=start if start > 1 else None,
