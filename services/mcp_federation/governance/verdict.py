@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from mcp_federation.contract.digest import tool_digest
+from mcp_federation.contract.digest import has_digest, tool_digest
 from mcp_federation.contract.messages import (
     Assessment,
     Case,
@@ -154,8 +154,8 @@ def _ruling_findings(registration: Registration, case: Case | None) -> Iterable[
 
 
 def _digest_findings(registration: Registration) -> Iterable[Finding]:
-    digest = tool_digest(registration.tool)
-    if digest != registration.digest:
+    if not has_digest(registration.tool, registration.digest):
+        digest = tool_digest(registration.tool)
         yield Finding(
             rule="digest-mismatch",
             severity="critical",

@@ -9,6 +9,8 @@ from mcp_federation.governance.checks.secret_shapes import (
     find_likely_secrets,
     find_secrets,
     masked,
+    may_hold_secrets,
+    may_name_secrets,
 )
 
 _REMEDY = (
@@ -25,6 +27,8 @@ _REMEDY = (
 )
 def credential(reading: Reading) -> Iterator[Sighting]:
     """Credentials of known kinds, anywhere."""
+    if not may_hold_secrets(reading.everything):
+        return
     for text in reading.texts:
         yield from _sightings(text, find_secrets(text.text))
 
@@ -37,6 +41,8 @@ def credential(reading: Reading) -> Iterator[Sighting]:
 )
 def likely_credential(reading: Reading) -> Iterator[Sighting]:
     """Random values that are named like a credential."""
+    if not may_name_secrets(reading.everything):
+        return
     for text in reading.texts:
         yield from _sightings(text, find_likely_secrets(text.text, "" if text.is_key else text.label))
 

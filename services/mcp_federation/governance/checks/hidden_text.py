@@ -6,6 +6,7 @@ written with them, selectors behind what they select, direction marks in text th
 
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 from mcp_federation.governance.checks.catalogue import Check, Sighting, check
 from mcp_federation.governance.checks.quoting import code_point, context_before, quote
@@ -54,6 +55,8 @@ _IDEOGRAPH = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U00
 _MONGOLIAN = re.compile("[\u1820-\u18aa]")
 _MATH_SIGN = re.compile("[\u2200-\u22ff\u2a00-\u2aff]")
 
+_KEPT = 16  # readings that are remembered as plain for the next check
+
 Honest = Callable[[str, int], bool]
 
 
@@ -97,16 +100,22 @@ def _never(text: str, index: int) -> bool:
     return False
 
 
+@lru_cache(maxsize=_KEPT)
+def _is_plain(reading: Reading) -> bool:
+    """Whether there is nothing but visible ASCII, blanks and line breaks, as in most tools."""
+    text = reading.everything
+    return text.isascii() and text.replace("\n", "").replace("\t", "").replace("\r", "").isprintable()
+
+
 def _search(
     pattern: re.Pattern[str], effect: str, honest: Honest = _never
 ) -> Callable[[Reading], Iterator[Sighting]]:
     """One sighting for each text in which the pattern is found and not honest."""
 
     def search(reading: Reading) -> Iterator[Sighting]:
+        if _is_plain(reading) or not pattern.search(reading.everything):
+            return
         for text in reading.texts:
-            # ASCII is known without a look at the characters, and holds only one of these kinds.
-            if pattern is not _CONTROL and text.text.isascii():
-                continue
             found = [
                 match.start() for match in pattern.finditer(text.text) if not honest(text.text, match.start())
             ]
@@ -172,9 +181,9 @@ private_use_character = check(
 )
 def tag_characters(reading: Reading) -> Iterator[Sighting]:
     """Tags (U+E0000 to U+E007F) outside of the three flags that are made with them."""
+    if _is_plain(reading):
+        return
     for text in reading.texts:
-        if text.text.isascii():
-            continue
         flags = {(match.start() + 1, match.end()) for match in _FLAG.finditer(text.text)}
         for match in _TAGS.finditer(text.text):
             if match.span() not in flags:

@@ -64,11 +64,15 @@ class Text:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reading:
-    """A registration as the checks see it; equal to itself only, as a document is."""
+    """A registration as the checks see it; equal to itself only, as a document is.
+
+    `everything` is all the texts, a line each: one look tells a check that none of them has what it is after.
+    """
 
     registration: Registration
     documents: tuple[Document, ...]
     texts: tuple[Text, ...]
+    everything: str
     catalog: CatalogView = field(default_factory=CatalogView)
 
     def document(self, field: str) -> Document | None:
@@ -100,7 +104,10 @@ def read(registration: Registration, catalog: CatalogView | None = None) -> Read
     texts = [Text((field,), text) for field, text in fields.items() if text]
     for document in documents:
         texts += document.texts
-    return Reading(registration, documents, tuple(texts), CatalogView() if catalog is None else catalog)
+    everything = "\n".join([text.text for text in texts])
+    return Reading(
+        registration, documents, tuple(texts), everything, CatalogView() if catalog is None else catalog
+    )
 
 
 def render_path(path: Path) -> str:

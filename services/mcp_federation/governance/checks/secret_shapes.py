@@ -109,7 +109,7 @@ _KINDS = (
     ),
 )
 
-_ANY_HINT = re.compile("|".join(sorted({re.escape(hint) for kind in _KINDS for hint in kind.hints})))
+_ALL_HINTS = sorted({hint for kind in _KINDS for hint in kind.hints})
 
 _LIKELY_KIND = "what looks like a credential"
 _SHORTEST_LIKELY = 16
@@ -125,10 +125,21 @@ _LABEL_HINTS = ("key", "secret", "token", "pass", "bearer", "credential")
 _LABEL_REACH = 32
 
 
+def may_hold_secrets(text: str) -> bool:
+    """Whether it has what each credential of a known kind has; most texts do not."""
+    return any(hint in text for hint in _ALL_HINTS)
+
+
+def may_name_secrets(text: str) -> bool:
+    """Whether it has what each name of a credential has."""
+    lowered = text.lower()
+    return any(hint in lowered for hint in _LABEL_HINTS)
+
+
 def find_secrets(text: str) -> list[Secret]:
     """The credentials of a known kind in the text, none overlapping another, `_MOST` at the most."""
     found: list[Secret] = []
-    if len(text) < _SHORTEST or not _ANY_HINT.search(text):
+    if len(text) < _SHORTEST or not may_hold_secrets(text):
         return found
     for kind in _KINDS:
         if any(hint in text for hint in kind.hints):
@@ -178,8 +189,7 @@ def entropy(text: str) -> float:
 def _labelled(text: str) -> Iterator[tuple[int, int]]:
     if ":" not in text and "=" not in text:
         return
-    lowered = text.lower()
-    if not any(hint in lowered for hint in _LABEL_HINTS):
+    if not may_name_secrets(text):
         return
     for match in _VALUE.finditer(text):
         before = text[max(0, match.start() - _LABEL_REACH) : match.start()]

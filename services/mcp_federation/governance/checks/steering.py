@@ -39,8 +39,8 @@ _KNOWN_METADATA = re.compile(
     r"169\.254\.169\.254|metadata\.google\.internal|100\.100\.100\.200|fd00:ec2::254|169\.254\.170\.2",
     re.IGNORECASE,
 )
-
 _HINTS = ("169.254", "etadata", "100.100", "ec2")
+"""Of which every such address has one: cheaper to look for."""
 
 
 def _saying(one: str, also: tuple[str, ...], what: str) -> Callable[[Reading], Iterator[Sighting]]:
@@ -109,6 +109,8 @@ def encoded(reading: Reading) -> Iterator[Sighting]:
 )
 def look_alike_letters(reading: Reading) -> Iterator[Sighting]:
     """Words that mix plain letters with look-alikes of another script."""
+    if reading.everything.isascii():
+        return
     for text in reading.texts:
         if text.path == ("name",) or text.text.isascii():
             continue
@@ -126,8 +128,10 @@ def look_alike_letters(reading: Reading) -> Iterator[Sighting]:
 )
 def metadata_address(reading: Reading) -> Iterator[Sighting]:
     """Addresses of cloud metadata services in descriptions, defaults and examples."""
+    if not any(hint in reading.everything for hint in _HINTS):
+        return
     for text in reading.texts:
-        if text.path[0] in ("source_repo", "server_url") or not any(map(text.text.__contains__, _HINTS)):
+        if text.path[0] in ("source_repo", "server_url"):
             continue
         match = _KNOWN_METADATA.search(text.text)
         if match:

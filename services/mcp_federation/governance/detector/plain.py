@@ -13,6 +13,9 @@ from importlib import resources
 from typing import Final
 from urllib.parse import unquote
 
+SHORTEST_CODE: Final = 16
+"""Characters of an encoded text."""
+
 MAX_DECODED: Final = 8
 """The most encoded pieces of one text that are decoded."""
 
@@ -29,8 +32,9 @@ _HEX = re.compile(r"(?<![0-9A-Fa-f])(?:(?:\\x|0x)?[0-9A-Fa-f]{2}[\s,:]?){12,2048
 _ESCAPES = re.compile(r"(?:\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}|&#x?[0-9A-Fa-f]{2,6};){6,}")
 _ESCAPE = re.compile(r"(?:\\[ux]|&#)(x?)([0-9A-Fa-f]{2,6});?")
 _PERCENT = re.compile(r"(?:[\w.+~-]{0,64}%[0-9A-Fa-f]{2}){4,}[\w.+~-]{0,64}")
-_HINT = re.compile(r"[A-Za-z0-9+/_-]{16}|\\[xu]|&#|%[0-9A-Fa-f]{2}|(?:[0-9A-Fa-f]{2}[\s,:]){6}")
-"""Of which every encoded text has one, and which most texts do not have."""
+_SPACED_HEX = re.compile(r"[\s,:](?:[0-9A-Fa-f]{2}[\s,:]){5}")
+_NAME = re.compile(r"\W*[A-Za-z]?[a-z]+(?:[A-Z_.-][a-z]+)*\W*")
+"""An identifier of plain words, such as `read_many_files`: no message is encoded to that."""
 
 _BLANKS = re.compile(r"\s+")
 
@@ -69,7 +73,7 @@ def is_disguised(word: str) -> bool:
 def decoded(text: str) -> Iterator[str]:
     """Readable texts that are encoded in the text (base64, hexadecimal, escapes, per cent)."""
     for _ in range(2):
-        found = list(_decoded_once(text))[:MAX_DECODED] if _HINT.search(text) else []
+        found = list(_decoded_once(text))[:MAX_DECODED] if _may_be_encoded(text) else []
         yield from found
         text = " ".join(found)
         if not text:
@@ -96,16 +100,26 @@ def _latin(word: str) -> str:
     return folded if folded.isascii() else word
 
 
+def _may_be_encoded(text: str) -> bool:
+    return (
+        any(mark in text for mark in ("\\", "&#", "%"))
+        or any(len(word) >= SHORTEST_CODE and not _NAME.fullmatch(word) for word in text.split())
+        or _SPACED_HEX.search(text) is not None
+    )
+
+
 def _decoded_once(text: str) -> Iterator[str]:
     for match in _BASE64.finditer(text):
         yield from _readable(_from_base64(match[0]))
     for match in _HEX.finditer(text):
         digits = re.sub(r"\\x|0x|[^0-9A-Fa-f]", "", match[0])
         yield from _readable(bytes.fromhex(digits[: len(digits) // 2 * 2]))
-    for match in _ESCAPES.finditer(text):
-        yield _ESCAPE.sub(_unescaped, match[0])
-    for match in _PERCENT.finditer(text):
-        yield unquote(match[0])
+    if "\\" in text or "&#" in text:
+        for match in _ESCAPES.finditer(text):
+            yield _ESCAPE.sub(_unescaped, match[0])
+    if "%" in text:
+        for match in _PERCENT.finditer(text):
+            yield unquote(match[0])
 
 
 def _unescaped(match: re.Match[str]) -> str:
