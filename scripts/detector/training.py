@@ -19,23 +19,24 @@ from scripts.detector.fit import Array, Fit, fit
 from scripts.detector.generate import Text, attacks, capabilities, honest
 
 SEED: Final = 44
-EACH: Final = 300
+EACH: Final = 500
 """Generated texts of a family."""
 HONEST_EACH: Final = 700
 FOLDS: Final = 3
 ROUNDS: Final = 2
+STEPS: Final = 100
 PRIOR: Final = 0.05
 """The share of attacks that probabilities are calibrated to."""
-HELD: Final = {INSTRUCTIONS: 0.0030, CAPABILITY: 0.0008}
+HELD: Final = {INSTRUCTIONS: 0.0025, CAPABILITY: 0.0006}
 """The share of unseen honest tools that each head may hold for a person."""
 REFUSED: Final = {INSTRUCTIONS: 0.0003, CAPABILITY: 0.0}
 """The share of them that it may reject; a stated capability is never rejected by the model."""
-_RIDGE: Final = {INSTRUCTIONS: 1e-3, CAPABILITY: 3e-5}
-_POSITIVE_SHARE: Final = {INSTRUCTIONS: 0.3, CAPABILITY: 1.0}
+_RIDGE: Final = {INSTRUCTIONS: 5e-4, CAPABILITY: 3e-5}
+_POSITIVE_SHARE: Final = {INSTRUCTIONS: 0.5, CAPABILITY: 1.0}
 _TRUSTED = 3  # a real attack counts as much as so many generated ones
 _LEAST_SCORE = 2.0
 
-Bag = list[set[int]]
+Bag = list[frozenset[int]]
 """A tool: the features of each of its passages."""
 
 
@@ -52,7 +53,7 @@ class Example:
 
 def bag(tool: Registration) -> Bag:
     """The features of each passage of a tool that says anything."""
-    return [features(each.hits) for each in passages(read(tool)) if len(each.hits) >= FEWEST]
+    return [frozenset(features(each.hits)) for each in passages(read(tool)) if len(each.hits) >= FEWEST]
 
 
 def real_examples(rows: Iterable[Row]) -> list[Example]:
@@ -152,6 +153,8 @@ def _fit(examples: Sequence[Example], label: str) -> Fit:
             [False] * len(negatives) + [True] * len(chosen),
             [1.0] * len(negatives) + [share] * len(chosen),
             l2=_RIDGE[label],
+            steps=STEPS,
+            start=fitted if fitted.weights else None,
         )
     return fitted
 
@@ -164,7 +167,7 @@ def _speaking(tool: Bag, fitted: Fit) -> Bag:
     return [passage for passage, score in zip(tool, scores, strict=True) if score >= least]
 
 
-def _score(head: Head | Fit, passage: set[int]) -> float:
+def _score(head: Head | Fit, passage: frozenset[int]) -> float:
     get = head.weights.get
     return head.intercept + sum(get(feature, 0.0) for feature in passage)
 

@@ -62,7 +62,7 @@ class PlainServer:
                 tool("grow", "Adds a tool of that name to the list.", ("name",), name=string),
                 tool("drop", "Removes the tool of that name.", ("name",), name=string),
                 tool("describe", "Describes the tool 'echo' in other words.", ("text",), text=string),
-                tool("quietly", "Changes what this server says of the tool echo.", ("text",), text=string),
+                tool("quietly", "Gives echo another description.", ("text",), text=string),
                 tool("structured", "Gives a structured result."),
                 tool("nonsense", "Answers with what is not a tool result."),
                 tool("ask", "Answers that it needs to know more."),

@@ -58,7 +58,7 @@ def test_what_has_no_licence_is_not_learned_from() -> None:
 
 
 def test_a_fit_finds_the_feature_that_matters_and_keeps_weights_above_the_floor() -> None:
-    rows = [{1, 2}, {2, 3}, {1, 3}, {3, 4}] * 25
+    rows = [frozenset(row) for row in ({1, 2}, {2, 3}, {1, 3}, {3, 4})] * 25
     found = fit(rows, [1 in row for row in rows], [1.0] * len(rows), floor=-0.2)
     assert max(found.weights, key=found.weights.__getitem__) == 1
     assert min(found.weights.values()) >= -0.2

@@ -8,7 +8,7 @@ from mcp_federation.governance.detector.lexicon import Hit
 NEAR: Final = 12
 """Tokens between two concepts that have to do with each other."""
 
-RADIX: Final = 128
+RADIX: Final = 256
 """Above the number of concepts: a feature is a number, its digits to this base are concepts (plus one)."""
 
 
@@ -16,14 +16,12 @@ def features(hits: Sequence[Hit]) -> set[int]:
     """The concepts, the ordered pairs of them that are near, and the triples of which each is the next."""
     found: set[int] = set()
     add = found.add
-    count = len(hits)
-    for index, (place, concept) in enumerate(hits):
+    for after, (place, concept) in enumerate(hits, 1):
         add(concept + 1)
         limit = place + NEAR
         base = (concept + 1) * RADIX + 1
         next_pair = 0
-        for later in range(index + 1, count):
-            other_place, other = hits[later]
+        for other_place, other in hits[after:]:
             if other_place > limit:
                 break
             if other_place > place:

@@ -34,8 +34,8 @@ class Lexicon:
         found: list[Hit] = []
         skip_to = 0
         first = self._first
-        for place, token in enumerate(text):
-            if place < skip_to or token not in first:
+        for place, token in [(place, token) for place, token in enumerate(text) if token in first]:
+            if place < skip_to:
                 continue
             length = -1
             for rest, concept in first[token]:

@@ -5,7 +5,7 @@ its user did not, and does it state a purpose that is harm. A tool is as suspici
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -17,7 +17,17 @@ import msgspec
 from mcp_federation.governance.detector.features import concepts_of, features, to_feature
 from mcp_federation.governance.detector.passages import Passage
 from mcp_federation.governance.detector.patterns import patterns
-from mcp_federation.governance.detector.tokens import EMAIL, LITERAL, NUMBER, PATH, REF, SECRET_PATH, TAG, URL
+from mcp_federation.governance.detector.tokens import (
+    EMAIL,
+    LITERAL,
+    NAME,
+    NUMBER,
+    PATH,
+    REF,
+    SECRET_PATH,
+    TAG,
+    URL,
+)
 
 INSTRUCTIONS: Final = "instructions"
 CAPABILITY: Final = "capability"
@@ -28,6 +38,7 @@ FEWEST: Final = 2
 _SHOWN = 8
 _KINDS = {
     REF: "the name of a tool",
+    NAME: "a name",
     LITERAL: "a value in quotes",
     NUMBER: "a number",
     URL: "an address",
@@ -57,10 +68,10 @@ class Head:
     quarantine: float = 0.5
     reject: float = 1.0
 
-    def score(self, passage: Iterable[int]) -> float:
+    def score(self, passage: Set[int]) -> float:
         """The uncalibrated log-odds of a passage with these features."""
-        get = self.weights.get
-        return self.intercept + sum([get(feature, 0.0) for feature in passage])
+        weights = self.weights
+        return self.intercept + sum(map(weights.__getitem__, weights.keys() & passage))
 
     def probability(self, score: float) -> float:
         """The probability that a tool with such a passage is an attack."""

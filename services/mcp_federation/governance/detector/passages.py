@@ -14,7 +14,7 @@ from typing import Final
 from mcp_federation.governance.checks.reading import Reading, Text
 from mcp_federation.governance.detector.lexicon import Hit, lexicon
 from mcp_federation.governance.detector.patterns import patterns
-from mcp_federation.governance.detector.plain import decoded, plain
+from mcp_federation.governance.detector.plain import SHORTEST_CODE, decoded, plain
 from mcp_federation.governance.detector.tokens import KINDS, START, is_identifier, tokens
 
 SHORTEST: Final = 8
@@ -67,7 +67,10 @@ class Passage:
 
 @lru_cache(maxsize=_KEPT)
 def passages(reading: Reading) -> tuple[Passage, ...]:
-    """Each passage alone, each together with the next one, and with the next two where they are short."""
+    """Each passage alone, each together with the next one, and with the next two where they are short.
+
+    Only those with a pattern or a loud concept: the rest of what honest tools say is not worth weighing.
+    """
     prose, names, hidden = _sorted(reading)
     chains = [list(_cut(prose)), list(_cut(names)), *(list(_cut([text])) for text in hidden)]
     found: list[Passage] = []
@@ -81,14 +84,16 @@ def passages(reading: Reading) -> tuple[Passage, ...]:
             for pair, third in zip(pairs, chain[2:], strict=False)
             if len(pair.words) + len(third.words) <= LONGEST
         ]
-    extended = patterns().extended
-    return tuple(Passage(each.words, extended(each.hits), each.text) for each in found)
+    known = patterns()
+    extended = [(each, known.extended(each.hits)) for each in found]
+    return tuple([Passage(each.words, hits, each.text) for each, hits in extended if known.is_loud(hits)])
 
 
 @lru_cache(maxsize=_KEPT)
 def hidden_texts(reading: Reading) -> "tuple[Source, ...]":
     """The texts that are encoded in others, and where."""
-    return tuple((text, piece) for text in reading.texts for piece in decoded(plain(text.text)))
+    texts = [text for text in reading.texts if len(text.text) >= SHORTEST_CODE and not _is_unread(text)]
+    return tuple([(text, piece) for text in texts for piece in decoded(plain(text.text))])
 
 
 @lru_cache(maxsize=_KEPT)
@@ -106,24 +111,38 @@ def _sorted(reading: Reading) -> tuple[list[Source], list[Source], list[Source]]
     tool = reading.registration.tool
     own = tool.name.rpartition(".")[2]
     own = own if len(own) > 3 and is_identifier(own) else ""
+    parameters = {text.text for text in reading.texts if _is_parameter(text)}
     prose: list[Source] = []
     names: list[Source] = []
     for text in reading.texts:
-        if text.path[0] in _UNREAD:
+        if _is_unread(text):
             continue
         if text.path == ("name",):
             prose.append((text, spaced(own or text.text)))
         elif text.is_key:
             if text.text not in _KEYWORDS and len(text.text) > LONG_NAME:
                 names.append((text, spaced(text.text)))
-        elif not _is_structure(text):
+        else:
             shown = plain(text.text)
-            prose.append((text, shown.replace(own, "this tool") if own and own in shown else shown))
+            if own and own in shown:
+                shown = shown.replace(own, "this tool")
+            for parameter in parameters:
+                if parameter in shown:
+                    shown = shown.replace(parameter, "parameter")
+            prose.append((text, shown))
     return prose, names, list(hidden_texts(reading))
 
 
-def _is_structure(text: Text) -> bool:
-    return text.path[-1] in _STRUCTURE and len(text.text) < 64 and " " not in text.text
+def _is_parameter(text: Text) -> bool:
+    """Whether it is the name of a parameter, and cannot be a word of a sentence."""
+    return text.is_key and text.path[-2] == "properties" and "_" in text.text and is_identifier(text.text)
+
+
+def _is_unread(text: Text) -> bool:
+    """Whether no model gets to see it, or it can be nothing but a keyword's value."""
+    if text.path[0] in _UNREAD:
+        return True
+    return not text.is_key and text.path[-1] in _STRUCTURE and len(text.text) < 64 and " " not in text.text
 
 
 def spaced(name: str) -> str:

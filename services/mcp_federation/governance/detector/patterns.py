@@ -8,10 +8,18 @@ from importlib import resources
 from typing import Final
 
 from mcp_federation.governance.detector.lexicon import Hit, Lexicon, lexicon
-from mcp_federation.governance.detector.tokens import START
+from mcp_federation.governance.detector.tokens import SECRET_PATH, START, TAG
 
 MAX_APART: Final = 6
 """Tokens between concepts that count as neighbours; a longer way counts as one more concept between them."""
+
+LOUD: Final = (
+    SECRET_PATH,
+    TAG,
+    *("attack", "context", "covert", "defence", "destination", "exfil", "ignore", "intimate", "malware"),
+    *("personal", "prefer", "priority", "secret", "shell"),
+)
+"""Concepts that make a passage worth weighing without any pattern in it."""
 
 _CACHED = 1 << 14
 _APART = "\x00"
@@ -27,8 +35,9 @@ class _Pattern:
         bound = [each for each in sequences if START in each]
         free = [each for each in sequences if START not in each]
         self.bound, self.free = (_union(each, number) for each in (bound, free))
-        # A match needs one of these concepts: most patterns are ruled out by that alone.
-        self.needs_bound, self.needs_free = (_heads(each, number) for each in (bound, free))
+        # A match begins with one of the first of these concepts and ends with one of the second: most
+        # patterns are ruled out by that alone.
+        self.needs_bound, self.needs_free = (_ends(each, number) for each in (bound, free))
 
 
 class Patterns:
@@ -39,6 +48,7 @@ class Patterns:
         number = {name: place for place, name in enumerate(self.names)}
         self._start = chr(_FIRST + number[START])
         first = len(lexicon.names)
+        self._loud = frozenset([*map(number.__getitem__, LOUD), *range(first, len(self.names))])
         self._patterns = [
             (first + place, _Pattern(sequences, number)) for place, sequences in enumerate(patterns.values())
         ]
@@ -53,6 +63,10 @@ class Patterns:
         found = self._found(line)
         return sorted([*hits, *((places[at], concept) for at, concept in found)]) if found else hits
 
+    def is_loud(self, hits: list[Hit]) -> bool:
+        """Whether a pattern or a loud concept is among them."""
+        return not self._loud.isdisjoint([concept for _, concept in hits])
+
     def _find(self, line: str) -> tuple[tuple[int, int], ...]:
         """The patterns in a line of concepts: index into the line, and number."""
         at_free = [at for at, char in enumerate(line) if char != self._start]
@@ -62,9 +76,10 @@ class Patterns:
             mask |= 1 << ord(char)
         found = []
         for concept, pattern in self._patterns:
-            if mask & pattern.needs_free and (match := pattern.free.search(free)):
+            (first, last), (first_bound, last_bound) = pattern.needs_free, pattern.needs_bound
+            if mask & first and mask & last and (match := pattern.free.search(free)):
                 found.append((at_free[match.start()], concept))
-            elif mask & pattern.needs_bound and (match := pattern.bound.search(line)):
+            elif mask & first_bound and mask & last_bound and (match := pattern.bound.search(line)):
                 found.append((match.start(), concept))
         return tuple(found)
 
@@ -86,14 +101,22 @@ def _union(sequences: Sequence[str], number: Mapping[str, int]) -> re.Pattern[st
     return re.compile("|".join(_compile(each, number) for each in sequences) or r"(?!)", re.DOTALL)
 
 
-def _heads(sequences: Sequence[str], number: Mapping[str, int]) -> int:
-    """The concepts of which each match has one, as bits: the last of each sequence is never optional."""
-    mask = 0
+def _ends(sequences: Sequence[str], number: Mapping[str, int]) -> tuple[int, int]:
+    """The concepts of which each match has one at its begin, and one at its end, as bits.
+
+    What is optional does not count, and neither does where a sentence begins.
+    """
+    first = last = 0
     for sequence in sequences:
-        *_, last = _ITEM.finditer(sequence)
-        for name in (last[1] or last[3]).split("|"):
-            mask |= 1 << (_FIRST + number[name])
-    return mask
+        items = [match[1] or match[3] for match in _ITEM.finditer(sequence) if not (match[2] or match[4])]
+        names = [item for item in items if item and item != START]
+        first |= _bits(names[0], number)
+        last |= _bits(names[-1], number)
+    return first, last
+
+
+def _bits(names: str, number: Mapping[str, int]) -> int:
+    return sum(1 << (_FIRST + number[name]) for name in names.split("|"))
 
 
 @cache

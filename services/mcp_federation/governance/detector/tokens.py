@@ -10,7 +10,9 @@ from importlib import resources
 from typing import Final
 
 REF: Final = "<ref>"
-"""An identifier: most often the name of another tool."""
+"""An identifier that says what is done: most often the name of another tool."""
+NAME: Final = "<name>"
+"""Any other identifier: a parameter, a constant, a package."""
 LITERAL: Final = "<literal>"
 NUMBER: Final = "<number>"
 URL: Final = "<url>"
@@ -22,7 +24,7 @@ TAG: Final = "<tag>"
 START: Final = "<start>"
 """Where a sentence begins; no token, but a concept."""
 
-KINDS: Final = (REF, LITERAL, NUMBER, URL, EMAIL, PATH, SECRET_PATH, TAG, START)
+KINDS: Final = (REF, NAME, LITERAL, NUMBER, URL, EMAIL, PATH, SECRET_PATH, TAG, START)
 
 _MAX_CHUNK = 80
 _CACHED = 1 << 16
@@ -57,6 +59,26 @@ _TAG_WORDS = frozenset(
         "urgent", "user", "warning",
     )
 )  # fmt: skip
+_DEEDS = frozenset(
+    (
+        "activate", "add", "analyze", "append", "apply", "approve", "ask", "book", "build", "buy",
+        "calculate", "call", "cancel", "change", "check", "clear", "click", "close", "compare",
+        "compute", "convert", "copy", "count", "create", "decode", "delete", "deploy", "describe",
+        "detect", "disable", "download", "drop", "edit", "enable", "encode", "evaluate", "exec",
+        "execute", "export", "extract", "fetch", "fill", "filter", "find", "forward", "generate",
+        "get", "grant", "import", "insert", "install", "invoke", "issue", "kill", "launch", "list",
+        "load", "lock", "log", "login", "lookup", "make", "manage", "mark", "merge", "modify",
+        "monitor", "move", "navigate", "open", "order", "parse", "pay", "ping", "play", "post",
+        "print", "process", "publish", "pull", "push", "put", "query", "read", "record", "register",
+        "remove", "rename", "replace", "reply", "report", "reset", "resolve", "restart", "restore",
+        "retrieve", "revoke", "rollback", "rotate", "run", "save", "scan", "schedule", "scrape",
+        "search", "select", "send", "set", "share", "show", "start", "stop", "store", "submit",
+        "summarize", "switch", "sync", "test", "track", "transfer", "translate", "trigger",
+        "unlock", "update", "upload", "validate", "verify", "view", "wipe", "write",
+    )
+)  # fmt: skip
+"""What tools are named after, most often first or last in the name."""
+_PARTS = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _REF = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[_.:/-][A-Za-z0-9_]+)*(?:\(\))?")
 _CAMEL = re.compile(r"[a-z0-9][A-Z]")
 _WORDS = re.compile(
@@ -117,7 +139,11 @@ _cached = lru_cache(maxsize=_CACHED)(_classify)
 def _words(chunk: str) -> list[str]:
     core = chunk.lstrip(_OPENING).rstrip(_CLOSING)
     kind = _kind(chunk, core)
-    return [kind] if kind else [bare(word) for word in _WORDS.findall(core)]
+    if kind:
+        return [kind]
+    words = [bare(word) for word in _WORDS.findall(core)]
+    is_opening = chunk[0] in _QUOTES and core and not any(mark in chunk[1:] for mark in _QUOTES)
+    return [LITERAL, *words] if is_opening else words
 
 
 def _kind(chunk: str, core: str) -> str:
@@ -144,10 +170,8 @@ def _is_tag(chunk: str) -> bool:
 
 
 def _quoted(chunk: str, core: str) -> str:
-    if _unquoted(core) == REF or (
-        core.isascii() and _REF.fullmatch(core) and (chunk[0] == "`" or "-" in core)
-    ):
-        return REF
+    if core.isascii() and _REF.fullmatch(core) and (chunk[0] == "`" or "-" in core or _is_name(core)):
+        return _named(core)
     return LITERAL if core[-1].isalnum() and chunk[-1] in _QUOTES + ",.;:!?)" else ""
 
 
@@ -156,8 +180,22 @@ def _unquoted(core: str) -> str:
         return NUMBER
     if not core.isascii() or not _REF.fullmatch(core):
         return ""
-    is_name = "_" in core or core.endswith("()") or (_CAMEL.search(core) and not _is_word(core))
-    return REF if is_name else ""
+    if core.count("-") > 1 and core.partition("-")[0] in _DEEDS:
+        return REF  # read-many-files, but not read-only
+    if not _is_name(core):
+        return ""
+    # OpenAI, TestRail: a brand, where nothing marks it as a name.
+    return NAME if core[0].isupper() and core.isalnum() else _named(core)
+
+
+def _is_name(core: str) -> bool:
+    return "_" in core or core.endswith("()") or (bool(_CAMEL.search(core)) and not _is_word(core))
+
+
+def _named(core: str) -> str:
+    parts = _PARTS.findall(core)
+    is_deed = core.endswith("()") or not _DEEDS.isdisjoint(part.lower() for part in (*parts[:1], *parts[-1:]))
+    return REF if is_deed else NAME
 
 
 def _is_word(core: str) -> bool:
