@@ -1,6 +1,14 @@
 """One system over one set, in a process of its own: `python -m benchmarks.retrieval_worker measure JSON`."""
 
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def resident_mib() -> float:
@@ -12,16 +20,7 @@ def resident_mib() -> float:
 
 
 BARE_MIB = resident_mib()
-"""Before anything else is imported."""
-
-import json  # noqa: E402 - the memory of what is imported counts
-import logging  # noqa: E402
-import os  # noqa: E402
-import subprocess  # noqa: E402
-import sys  # noqa: E402
-import time  # noqa: E402
-from collections.abc import Callable  # noqa: E402
-from typing import Any  # noqa: E402
+"""Before anything is imported that not every row needs."""
 
 TIMEOUT = 3600.0
 CHANGES = 20
