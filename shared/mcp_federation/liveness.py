@@ -5,10 +5,11 @@ NATS says at once that nobody listens, but not that a listener died with the req
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from mcp_federation.bus.alarms import Alarms
 from mcp_federation.bus.handling import stop_task
@@ -27,7 +28,37 @@ PATIENCE = 3
 told that the call is its."""
 
 
-class WhileAlive:
+class WhileWatched(ABC):
+    """A block beside which a task looks for a reason to end it, and then does, by cancelling it."""
+
+    _watch: asyncio.Task[None] | None = None
+    _found = False
+
+    @abstractmethod
+    async def _look(self) -> None:
+        """Return once there is a reason."""
+
+    def _begin(self, block: "asyncio.Task[Any] | None") -> None:
+        """Begin to look, beside a block that runs in that task."""
+        if block is not None:
+            self._watch = asyncio.get_running_loop().create_task(self._run(block))
+
+    async def _run(self, block: "asyncio.Task[Any]") -> None:
+        await self._look()
+        self._found = True
+        block.cancel()
+
+    async def _ended(self, kind: type[BaseException] | None) -> bool:
+        """Look no longer; whether it is for the reason found that the block is left, with that exception."""
+        if self._watch is None:
+            return False
+        await stop_task(self._watch)
+        task = asyncio.current_task()
+        # Somebody else may have cancelled it as well.
+        return self._found and task is not None and task.uncancel() == 0 and kind is asyncio.CancelledError
+
+
+class WhileAlive(WhileWatched):
     """A block that is left with `NodeLost` once the instance that has the call is not there any more.
 
     Which one that is tells itself, to `holder`. Before, all of them would have to be gone; or one, without
@@ -41,34 +72,25 @@ class WhileAlive:
         self._bus = bus
         self._node = node
         self._instances = tuple(instances)
-        self._lost = False
         self._alarms = alarms
         self._alarm = 0
-        self._watch: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        task = asyncio.current_task()
-        if self._instances and task is not None:
-            self._alarm = self._alarms.set(time.monotonic() + FIRST_LOOK, partial(self._begin, task))
+        if self._instances:
+            begin = partial(self._begin, asyncio.current_task())
+            self._alarm = self._alarms.set(time.monotonic() + FIRST_LOOK, begin)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._alarms.drop(self._alarm)
-        if self._watch is None:
-            return
-        await stop_task(self._watch)
-        task = asyncio.current_task()
-        if self._lost and task is not None and task.uncancel() == 0 and kind is asyncio.CancelledError:
+        if self._watch is not None and await self._ended(kind):
             raise NodeLost(
                 f"the node {self._node!r} went away before the answer came", {"node": self._node}
             ) from None
 
-    def _begin(self, task: "asyncio.Task[object]") -> None:
-        self._watch = asyncio.get_running_loop().create_task(self._look(task))
-
-    async def _look(self, task: "asyncio.Task[object]") -> None:
+    async def _look(self) -> None:
         missed = 0
         while True:
             watched = (self.holder,) if self.holder is not None else self._instances
@@ -76,8 +98,6 @@ class WhileAlive:
             missed = 0 if all(there) else missed + 1
             if not any(there) or (missed >= PATIENCE and self.holder is None):
                 self.all_lost = not any(there) and len(self._instances) == len(watched)
-                self._lost = True
-                task.cancel()
                 return
             await asyncio.sleep(INTERVAL)
 

@@ -10,7 +10,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
-from mcp_federation.bus.handling import stop_task
 from mcp_federation.catalog.state import CatalogTool
 from mcp_federation.client import FederationClient
 from mcp_federation.contract.deadlines import seconds_of
@@ -39,6 +38,7 @@ from mcp_federation.errors import (
     ToolFailed,
     ToolNotFound,
 )
+from mcp_federation.liveness import WhileWatched
 from mcp_federation.settings import Settings
 
 EXECUTE = Operation(
@@ -158,19 +158,15 @@ def _json_headers(length: int) -> list[tuple[bytes, bytes]]:
     return [(b"content-type", b"application/json"), (b"content-length", b"%d" % length)]
 
 
-class WhileConnected:
+class WhileConnected(WhileWatched):
     """A block that is cancelled when the caller hangs up, and then left with `ClientDisconnect`."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._gone = False
         self._timer: asyncio.TimerHandle | None = None
-        self._watch: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - for mypy: a coroutine that runs is in a task
-        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER, self._begin, task)
+        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER, self._begin, asyncio.current_task())
         return self
 
     async def __aexit__(
@@ -178,18 +174,9 @@ class WhileConnected:
     ) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._watch is None:
-            return
-        await stop_task(self._watch)
-        task = asyncio.current_task()
-        if self._gone and task is not None and task.uncancel() == 0 and kind is asyncio.CancelledError:
+        if await self._ended(kind):
             raise ClientDisconnect from None
 
-    def _begin(self, task: "asyncio.Task[object]") -> None:
-        self._watch = asyncio.get_running_loop().create_task(self._look(task))
-
-    async def _look(self, task: "asyncio.Task[object]") -> None:
+    async def _look(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._gone = True
-        task.cancel()
