@@ -7,52 +7,30 @@ only. What cannot be asked or stored now is tried again. A tool that a person ru
 
 import asyncio
 from collections.abc import Iterable
-from secrets import token_hex
-
-from tenacity import retry, retry_if_exception_type, stop_after_attempt
-from tenacity.wait import wait_random_exponential
 
 from mcp_federation.bus.handling import stop_task
-from mcp_federation.bus.protocol import Bus, Delivery, Follower, Stored
+from mcp_federation.bus.protocol import Bus, Stored
 from mcp_federation.catalog.state import DigestSet
 from mcp_federation.contract.messages import (
     SERVER_DOWN,
     CatalogEntry,
     CatalogMessage,
     RefusedTool,
-    Registration,
-    Ruling,
     Verdict,
     Withdrawal,
     decode,
     encode,
-    raise_error_reply,
 )
-from mcp_federation.contract.subjects import (
-    CATALOG,
-    CATALOG_STREAM,
-    EXECUTE,
-    REGISTER,
-    RULING,
-    RULING_STREAM,
-    Header,
-)
-from mcp_federation.errors import (
-    DeadlineExceeded,
-    FederationError,
-    InvalidRequest,
-    NodeUnavailable,
-    PayloadTooLarge,
-)
+from mcp_federation.contract.subjects import CATALOG, CATALOG_STREAM, EXECUTE
+from mcp_federation.errors import FederationError, InvalidRequest, PayloadTooLarge
 from mcp_federation.logs import get_logger
-from mcp_federation.node.decisions import RENEW_AFTER, Decision, decision, refusal
+from mcp_federation.node.decisions import RENEW_AFTER, Decision
+from mcp_federation.node.judgements import Judgements
 from mcp_federation.node.progress import RegistrationProgress
 from mcp_federation.node.tools import LocalTool
 
 log = get_logger("node")
 
-REGISTER_TIMEOUT = 2.5
-REGISTER_TRIES = 3
 CATALOG_TIMEOUT = 30.0
 AT_ONCE = 16
 RETRY_FIRST = 0.5
@@ -65,12 +43,12 @@ class Registrar:
     def __init__(self, bus: Bus, node: str, servers: Iterable[str] = (), instance: str = "") -> None:
         self._bus = bus
         self._node = node
-        self._instance = instance
         # Where two servers have a tool of one name, the first has it: `servers` is their order.
         self._wanted: dict[str, dict[str, LocalTool]] = {server: {} for server in servers}
         self._clashes: frozenset[tuple[str, str]] = frozenset()
         self._tools: dict[str, LocalTool] = {}
-        self._decided: dict[str, Decision] = {}
+        self._wake = asyncio.Event()
+        self._judgements = Judgements(bus, node, instance, self._wake.set)
         self._renewals: dict[str, float] = {}
         self.published = DigestSet()
         self._servers_before: dict[str, str] = {}
@@ -78,11 +56,8 @@ class Registrar:
         self._down: set[str] = set()
         self._settled = False
         self._problem = ""
-        self._wake = asyncio.Event()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._rulings: Follower | None = None
-        self._ruled: dict[str, str] = {}
 
     async def start(self) -> None:
         """Learn what this node published before, then work in a task of its own."""
@@ -91,15 +66,12 @@ class Registrar:
             await follower.caught_up(CATALOG_TIMEOUT)
         finally:
             await follower.close()
-        self._rulings = await self._bus.follow(
-            RULING_STREAM, self._on_ruling, subject=RULING.every(self._node)
-        )
+        await self._judgements.start()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
         """Stop; what is published stays so."""
-        if self._rulings is not None:
-            await self._rulings.close()
+        await self._judgements.stop()
         await stop_task(self._task)
 
     def set_tools(self, server: str, tools: Iterable[LocalTool]) -> None:
@@ -154,7 +126,7 @@ class Registrar:
         return tuple(
             RefusedTool(name=name, decision=decided.verdict.decision, why=decided.why)
             for name, tool in sorted(self._tools.items())
-            if (decided := self._decision_on(tool)) and not decided.approved
+            if (decided := self._judgements.of(tool)) and not decided.approved
         )
 
     async def wait_decided(self, names: Iterable[str], timeout: float) -> bool:
@@ -169,59 +141,8 @@ class Registrar:
         return True
 
     async def ask(self, tool: LocalTool) -> Verdict:
-        """Governance's verdict on a tool; kept, so that publishing it does not ask again.
-
-        Raises:
-            FederationError: governance does not answer, or answers with an error.
-        """
-        registration = Registration(
-            node=self._node,
-            tool=tool.tool,
-            digest=tool.digest,
-            server=tool.server,
-            executable=tool.executable,
-            source_repo=tool.source_repo,
-            server_url=tool.server_url,
-            instance=self._instance,
-        )
-        name = tool.tool.name
-        while True:
-            ruled = self._ruled.get(name)
-            reply = await self._request(encode(registration), token_hex(16))
-            if Header.ERROR_CODE in reply.headers:
-                raise_error_reply(reply.payload)
-            verdict = decode(reply.payload, Verdict)
-            if (verdict.name, verdict.digest) != (name, tool.digest):
-                raise InvalidRequest("the verdict is of another tool")
-            if self._ruled.get(name) == ruled:  # else a person ruled after this was decided, perhaps
-                self._decide(verdict)
-                return verdict
-
-    @retry(
-        retry=retry_if_exception_type((NodeUnavailable, DeadlineExceeded)),
-        stop=stop_after_attempt(REGISTER_TRIES),
-        wait=wait_random_exponential(multiplier=0.2, max=1),
-        reraise=True,
-    )
-    async def _request(self, registration: bytes, request_id: str) -> Delivery:
-        """Ask, and ask again where a worker died over it: by the id, the verdict is given once."""
-        return await self._bus.request(
-            REGISTER.of(self._node),
-            registration,
-            timeout=REGISTER_TIMEOUT,
-            headers={Header.REQUEST_ID: request_id},
-        )
-
-    async def _on_ruling(self, stored: Stored) -> None:
-        """Ask anew about a tool that a person ruled on; governance itself says what it was."""
-        ruling = decode(stored.payload, Ruling)
-        if self._ruled.get(ruling.name) != ruling.id:
-            self._ruled[ruling.name] = ruling.id
-            self._decided.pop(ruling.name, None)
-            self._wake.set()
-
-    def _decide(self, verdict: Verdict) -> None:
-        self._decided[verdict.name] = decision(verdict, asyncio.get_running_loop().time())
+        """Governance's verdict on a tool; see `Judgements.ask`."""
+        return await self._judgements.ask(tool)
 
     async def _remember(self, stored: Stored) -> None:
         message: CatalogMessage = decode(stored.payload, CatalogMessage)  # type: ignore[arg-type]  # a union
@@ -248,7 +169,7 @@ class Registrar:
         tool = self._tools.get(name)
         if tool is None:
             return False
-        decided = self._decision_on(tool)
+        decided = self._judgements.of(tool)
         refused = decided is not None and not decided.approved
         return refused or (self.published.get(name) == tool.digest and name in self._renewals)
 
@@ -269,7 +190,7 @@ class Registrar:
     def _until_renewal(self) -> float:
         """Seconds until a decision is to be renewed."""
         now = asyncio.get_running_loop().time()
-        times = (decided.renew_at for tool in self._tools.values() if (decided := self._decision_on(tool)))
+        times = (decided.renew_at for tool in self._tools.values() if (decided := self._judgements.of(tool)))
         return max(RETRY_FIRST, min(times, default=now + RENEW_AFTER) - now)
 
     async def _reconcile(self) -> bool:
@@ -302,21 +223,12 @@ class Registrar:
         if tool is None:
             awaited = self._servers_before.get(name) in self._awaited
             return self._settled and self.published.get(name) is not None and not awaited
-        decided = self._standing_decision(tool)
+        decided = self._judgements.standing(tool)
         if decided is None:
             return True
         if not decided.approved:
             return self.published.get(name) is not None
         return self.published.get(name) != tool.digest or self._renewals.get(name) != decided.at
-
-    def _decision_on(self, tool: LocalTool) -> Decision | None:
-        decided = self._decided.get(tool.tool.name)
-        return decided if decided is not None and decided.verdict.digest == tool.digest else None
-
-    def _standing_decision(self, tool: LocalTool) -> Decision | None:
-        decided = self._decision_on(tool)
-        now = asyncio.get_running_loop().time()
-        return decided if decided is not None and now < decided.renew_at else None
 
     async def _bring(self, name: str) -> None:
         """Make the catalog show of one tool what it should."""
@@ -324,18 +236,18 @@ class Registrar:
         if tool is None:
             is_down = self._servers_before.get(name) in self._down
             await self._withdraw(name, SERVER_DOWN if is_down else "the node no longer has it")
-            self._decided.pop(name, None)
+            self._judgements.forget(name)
             return
         published = self.published.get(name)
         if published is not None and published != tool.digest:
             await self._withdraw(name, "it changed, and awaits approval")
-        decided = self._standing_decision(tool)
+        decided = self._judgements.standing(tool)
         if decided is None:
             try:
                 await self.ask(tool)
             except (InvalidRequest, PayloadTooLarge) as error:
-                self._decide(refusal(self._node, tool, error))  # it will be no better the next time
-            decided = self._standing_decision(tool)
+                self._judgements.refuse(tool, error)  # it will be no better the next time
+            decided = self._judgements.standing(tool)
         if decided is None or self._tools.get(name) is not tool:
             return  # it changed while governance looked: the next pass has it
         if decided.approved:
