@@ -164,6 +164,7 @@ class RecordPublisher:
         self._stopping = False
         self._interrupted = False
         self._overflowing = False
+        self._unaccounted = False
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -205,6 +206,8 @@ class RecordPublisher:
         self._wake.set()
         await asyncio.wait({task}, timeout=deadline)
         await stop_task(task)
+        if self._gatherer is not None:
+            self._gatherer.close()
         if self._pending:
             log.warn("records_lost", message="not published before the end", records=len(self._pending))
             self.dropped += len(self._pending)
@@ -222,7 +225,7 @@ class RecordPublisher:
     async def _publish(self) -> None:
         """One round: send all that waits; keep what the bus does not take now."""
         if self._gatherer is not None:
-            self._pending.extend(self._gatherer.release(time.monotonic()))
+            self._pending.extend(self._released(self._gatherer))
         leaving = list(self._pending)
         self._pending.clear()
         _shuffle(leaving)
@@ -238,6 +241,19 @@ class RecordPublisher:
         finally:
             self._pending.extendleft(leaving)
             self._drop_oldest()
+
+    def _released(self, gatherer: Gatherer) -> list[Statistics]:
+        try:
+            released = gatherer.release(time.time())
+        except InternalError as error:
+            if not self._unaccounted:
+                log.warn(
+                    "statistics_kept", message="nothing leaves without its account", reason=error.message
+                )
+            self._unaccounted = True
+            return []
+        self._unaccounted = False
+        return released
 
     def _fitting(self, leaving: list[Leaving]) -> int:
         """How many of the last ones go into one message; at least one."""

@@ -250,7 +250,7 @@ async def test_a_heart_beats_on_where_nothing_can_be_sent(bus: Bus, monkeypatch:
 def process_settings(server: NatsServer, folder: Path, config: dict[str, Any]) -> Settings:
     file = folder / "mcp.json"
     file.write_text(json.dumps({"mcpServers": config}))
-    return load_settings(nats_url=server.url, node="acme", config=file, heartbeat=0.1)
+    return load_settings(nats_url=server.url, node="acme", config=file, heartbeat=0.1, state_dir=folder)
 
 
 def entry(spec: StdioSpec) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -240,7 +240,7 @@ async def running_edge(
 ) -> AsyncIterator[Edge]:
     settings = settings or edge_settings()
     catalog = CatalogReplica(bus, ApprovalVerifier([APPROVER.public]))
-    metadata = MetadataLog(bus, settings.node, Policy.of(settings))
+    metadata = MetadataLog(bus, settings.node, replace(Policy.of(settings), account=None))
     await catalog.start()
     await metadata.start()
     balancer = Balancer(home=settings.node, explore=0)

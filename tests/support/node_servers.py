@@ -105,7 +105,13 @@ class Mesh:
             self.governance = None
 
     async def make(self, specs: dict[str, Any] | None = None, name: str = "acme", **settings: Any) -> Node:
-        chosen: dict[str, Any] = {"heartbeat": 0.1, "poll_interval": 60, "start_timeout": 10, **settings}
+        chosen: dict[str, Any] = {
+            "state_dir": self.folder,
+            "heartbeat": 0.1,
+            "poll_interval": 60,
+            "start_timeout": 10,
+            **settings,
+        }
         return Node(await self.connect(), load_settings(node=name, **chosen), specs or {})
 
     async def node(self, specs: dict[str, Any] | None = None, **settings: Any) -> Node:

@@ -1,4 +1,4 @@
-"""Keeps the account of a privacy budget. Pure.
+"""Keeps the account of a privacy budget, in a file that outlives the process.
 
 Releases about one tool compose sequentially: what they spend adds up (Dwork and Roth, The Algorithmic
 Foundations of Differential Privacy, 2014, theorem 3.16). An execution is of one tool only, so tools compose
@@ -6,45 +6,110 @@ in parallel: the greatest of their sums is what all of them spend together (McSh
 Queries, 2009, theorem 4).
 """
 
-from collections import deque
-from collections.abc import Hashable
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from mcp_federation.errors import InternalError
+
+LOCK_TIMEOUT = 0.2
+"""Seconds that a round of releases waits for another process of the organisation; the next round is soon."""
 
 _ROUNDING = 1e-9
+_SCHEMA = """
+    PRAGMA journal_mode = WAL;
+    PRAGMA synchronous = FULL;
+    CREATE TABLE IF NOT EXISTS spent (key TEXT NOT NULL, at REAL NOT NULL, epsilon REAL NOT NULL);
+    CREATE INDEX IF NOT EXISTS spent_by_key ON spent (key);
+    CREATE INDEX IF NOT EXISTS spent_by_time ON spent (at);
+"""
 
 
 class Accountant:
-    """What was spent under each key in the last `window` seconds; never more than `budget`."""
+    """What was spent under each key in the last `window` seconds; never more than `budget`.
 
-    def __init__(self, budget: float, window: float) -> None:
+    Processes that name one file share one account. Times are those of the wall clock: one that is set back
+    finds what was spent in its future still spent.
+
+    It is used inside `with`: a round of releases, in which the other processes wait. What is spent in a round
+    is on disk when it ends, or was not spent at all.
+
+    Raises:
+        InternalError: the file cannot be used; from `with`, and from every member in it.
+    """
+
+    def __init__(self, budget: float, window: float, file: Path | None = None) -> None:
         self._budget = budget
         self._window = window
-        self._spent: dict[Hashable, deque[tuple[float, float]]] = {}
+        self._name = file
+        self._open: sqlite3.Connection | None = None
 
-    def spent(self, key: Hashable, now: float) -> float:
+    def __enter__(self) -> Self:
+        """Begin a round."""
+        with _failing_closed():
+            self._file.execute("BEGIN IMMEDIATE")
+        return self
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        """End it; an error undoes it."""
+        with _failing_closed():
+            self._file.execute("COMMIT" if error is None else "ROLLBACK")
+
+    def spent(self, key: str, now: float) -> float:
         """What the releases under the key spent in the window that ends at `now`."""
-        return sum(epsilon for _, epsilon in self._within(key, now))
+        return self._within(key, now)[1]
 
-    def releases(self, key: Hashable, now: float) -> int:
+    def releases(self, key: str, now: float) -> int:
         """How many releases that were."""
-        return len(self._within(key, now))
+        return self._within(key, now)[0]
 
-    def total(self, now: float) -> float:
-        """What all releases spent together: the most of any key."""
-        return max((self.spent(key, now) for key in list(self._spent)), default=0.0)
-
-    def spend(self, key: Hashable, epsilon: float, now: float) -> bool:
-        """Spend, where the budget allows it; whether it did. `now` never goes back."""
+    def spend(self, key: str, epsilon: float, now: float) -> bool:
+        """Spend, where the budget allows it; whether it did."""
         if epsilon <= 0:
             raise ValueError("a release spends something")
         if self.spent(key, now) + epsilon > self._budget * (1 + _ROUNDING):
             return False
-        self._spent.setdefault(key, deque()).append((now, epsilon))
+        with _failing_closed():
+            self._file.execute("DELETE FROM spent WHERE at <= ?", (now - self._window,))
+            self._file.execute("INSERT INTO spent VALUES (?, ?, ?)", (key, now, epsilon))
         return True
 
-    def _within(self, key: Hashable, now: float) -> deque[tuple[float, float]]:
-        spends = self._spent.get(key, deque())
-        while spends and spends[0][0] <= now - self._window:
-            spends.popleft()
-        if not spends:
-            self._spent.pop(key, None)
-        return spends
+    def close(self) -> None:
+        """Let go of the file; the next round opens it again."""
+        opened, self._open = self._open, None
+        if opened is not None:
+            opened.close()
+
+    @property
+    def _file(self) -> sqlite3.Connection:
+        if self._open is None:
+            if self._name is not None:
+                self._name.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            opened = sqlite3.connect(self._name or ":memory:", timeout=LOCK_TIMEOUT, isolation_level=None)
+            try:
+                opened.executescript(_SCHEMA)
+            except BaseException:
+                opened.close()
+                raise
+            self._open = opened
+        return self._open
+
+    def _within(self, key: str, now: float) -> tuple[int, float]:
+        with _failing_closed():
+            found = self._file.execute(
+                "SELECT count(*), total(epsilon) FROM spent WHERE key = ? AND at > ?",
+                (key, now - self._window),
+            )
+            releases, spent = found.fetchone()
+        return int(releases), float(spent)
+
+
+@contextmanager
+def _failing_closed() -> Iterator[None]:
+    """What the account does not know, nobody may spend."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise InternalError("the privacy account cannot be read or written") from error

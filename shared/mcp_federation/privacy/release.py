@@ -5,17 +5,18 @@ latency were, what is published is nearly as likely (by a factor of at most e^ep
 took place is hidden among the at least `k` of its release, and not by noise: when a release comes tells
 that `k` are reached, whatever is done to the count in it.
 
-Of each execution stay its outcome and its latency, in sums, until they are released; nothing else is kept.
+Of each execution stays where it lies in a histogram, until that is released; nothing else is kept.
 """
 
 import math
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
 
 from mcp_federation.contract.messages import Record, Statistics, Tally
+from mcp_federation.contract.names import federated_name
 from mcp_federation.estimation import MAX_LOG_LATENCY, log_of
 from mcp_federation.privacy.accountant import Accountant
+from mcp_federation.privacy.histogram import BALANCE_VARIANCE, MOVED_VARIANCE, Histogram, Noise
 from mcp_federation.privacy.policy import Policy
 
 MAX_TOOLS = 10_000
@@ -24,40 +25,53 @@ MAX_TOOLS = 10_000
 GROWTH = 1.25
 """Each release of a window waits for so many times the executions of the one before: the budget lasts."""
 
-REACH = 2.0
-"""How far from what is expected a latency may lie, in ln(ms): 7.4 times faster or slower."""
-
-OUTCOME_SHARE = 0.5
-"""The share of a release's epsilon that its outcomes take; the rest is for its latencies."""
-
 FIRST_EXPECTED = math.log(300)
-TYPICAL_SPREAD = 0.5
-"""The variance of ln(latency) that is told in place of the true one, which is not released."""
+FIRST_DOUBT = 1.0
+"""What ln(latency) of a tool is expected before its first release, and the variance of that."""
+
+CALLS_SPREAD = 0.5
+"""The variance of ln(latency) between the calls of one tool, which is told in place of the true one."""
+
+DRIFT = 0.02
+"""By how much a tool's mean ln(latency) varies from one release to the next."""
+
+NARROW, WIDE = 1.25, 2.5
+"""How far from what is expected a latency counts, in ln(ms), at least and at most."""
 
 Key = tuple[str, str]
 
 
-class Noise(Protocol):
-    """Hides a change of `sensitivity` at a privacy loss of `epsilon`; see `noise.LaplaceNoise`."""
+@dataclass(slots=True)
+class _Expected:
+    """The mean ln(latency) by all earlier releases, which are public: a Kalman filter (1960)."""
 
-    def count(self, value: int, sensitivity: int, epsilon: float) -> int:
-        """A whole number, with noise."""
-        ...
+    mean: float = FIRST_EXPECTED
+    doubt: float = FIRST_DOUBT
 
-    def real(self, value: float, sensitivity: float, epsilon: float) -> float:
-        """A real number, with noise."""
-        ...
+    @property
+    def reach(self) -> float:
+        """How far from it a latency counts: within a calls' spread of where the mean may be."""
+        return min(NARROW + math.sqrt(self.doubt), WIDE)
+
+    def update(self, released: Tally) -> None:
+        """Move towards what a release says; one that surprises tells that the tool has changed."""
+        if released.successes < 1:
+            return
+        surprise = released.log_latency / released.successes - self.mean
+        variance = released.log_noise / released.successes**2 + CALLS_SPREAD / released.successes
+        doubt = max(self.doubt + DRIFT, surprise**2 - variance)
+        gain = doubt / (doubt + variance)
+        self.mean = _held_in(self.mean + gain * surprise, 0.0, MAX_LOG_LATENCY)
+        self.doubt = (1 - gain) * doubt
 
 
 @dataclass(slots=True)
 class _Gathered:
-    """Executions since the last release; `deviation` sums how far ln(latency) was from `expected`."""
+    """Executions since the last release."""
 
-    expected: float = FIRST_EXPECTED
+    expected: _Expected = field(default_factory=_Expected)
     count: int = 0
-    successes: int = 0
-    deviation: float = 0.0
-    told: float = 0.0
+    executions: Histogram = field(default_factory=Histogram)
 
 
 class Gatherer:
@@ -66,7 +80,7 @@ class Gatherer:
     def __init__(self, policy: Policy, noise: Noise) -> None:
         self._policy = policy
         self._noise = noise
-        self._accountant = Accountant(policy.budget, policy.window)
+        self._accountant = Accountant(policy.budget, policy.window, policy.account)
         self._tools: OrderedDict[Key, _Gathered] = OrderedDict()
 
     def add(self, record: Record) -> None:
@@ -76,65 +90,69 @@ class Gatherer:
         self._tools.move_to_end(key)
         gathered.count += 1
         if record.success:
-            gathered.successes += 1
-            gathered.deviation += _held(log_of(record.latency_ms) - gathered.expected, REACH)
+            expected = gathered.expected
+            gathered.executions.add_success((log_of(record.latency_ms) - expected.mean) / expected.reach)
+        else:
+            gathered.executions.add_failure()
         if len(self._tools) > MAX_TOOLS:
             self._tools.popitem(last=False)
 
     def release(self, now: float) -> list[Statistics]:
-        """What may leave now (seconds of a clock that does not go back); each execution leaves once."""
-        return [
-            self._statistics(key, gathered)
-            for key, gathered in self._tools.items()
-            if gathered.count >= self._least(key, now)
-            and self._accountant.spend(key, self._policy.epsilon, now)
-        ]
+        """What may leave at `now` (wall clock, in seconds); each execution leaves once.
+
+        Raises:
+            InternalError: what was spent cannot be known or kept, so that nothing may leave.
+        """
+        enough = {key: it for key, it in self._tools.items() if it.count >= self._policy.k}
+        if not enough:
+            return []
+        with self._accountant:
+            due = [
+                key
+                for key, it in enough.items()
+                if it.count >= self._least(key, now) and self._spend(key, now)
+            ]
+        return [self._statistics(key, enough[key]) for key in due]
+
+    def close(self) -> None:
+        """Let go of the account."""
+        self._accountant.close()
 
     def _least(self, key: Key, now: float) -> float:
         """How many executions the next release waits for: a matter of the earlier releases alone."""
-        return self._policy.k * GROWTH ** self._accountant.releases(key, now)
+        return self._policy.k * GROWTH ** self._accountant.releases(_account(key), now)
+
+    def _spend(self, key: Key, now: float) -> bool:
+        return self._accountant.spend(_account(key), self._policy.epsilon, now)
 
     def _statistics(self, key: Key, gathered: _Gathered) -> Statistics:
-        for_outcomes = OUTCOME_SHARE * self._policy.epsilon
-        for_latencies = self._policy.epsilon - for_outcomes
-        # Change one execution: the successes change by at most 1, a deviation between -REACH and REACH.
-        successes = self._noise.count(gathered.successes, 1, for_outcomes)
-        deviation = self._noise.real(gathered.deviation, 2 * REACH, for_latencies)
-        tally = _tally(gathered, successes, deviation, for_outcomes, for_latencies)
-        gathered.count = gathered.successes = 0
-        gathered.deviation = 0.0
-        _expect(gathered, successes, deviation)
+        epsilon = self._policy.epsilon
+        tally = _tally(gathered, gathered.executions.noisy(self._noise, epsilon), epsilon)
+        gathered.expected.update(tally)
+        gathered.count, gathered.executions = 0, Histogram()
         node, tool = key
         return Statistics(node=node, tool=tool, tally=tally)
 
 
-def _tally(
-    gathered: _Gathered, successes: int, deviation: float, for_outcomes: float, for_latencies: float
-) -> Tally:
-    mean = gathered.expected
-    if successes > 0:
-        mean += _held(deviation / successes, REACH)
-    mean = min(max(mean, 0.0), MAX_LOG_LATENCY)
-    told = max(successes, 0)
+def _tally(gathered: _Gathered, noisy: Histogram, epsilon: float) -> Tally:
+    """What the noisy histogram says: a matter of it, and of what is public."""
+    told, expected = max(noisy.successes, 0.0), gathered.expected
+    slowness = _held_in(noisy.slowness / told, -1.0, 1.0) if told else 0.0
+    mean = _held_in(expected.mean + expected.reach * slowness, 0.0, MAX_LOG_LATENCY)
     return Tally(
         count=float(gathered.count),
-        successes=float(successes),
+        successes=noisy.successes,
         log_latency=told * mean,
-        log_latency_squares=told * (mean**2 + TYPICAL_SPREAD),
-        noise=2 / for_outcomes**2,
-        log_noise=2 * (2 * REACH / for_latencies) ** 2,
+        log_latency_squares=told * (mean**2 + CALLS_SPREAD),
+        noise=MOVED_VARIANCE / epsilon**2,
+        log_noise=BALANCE_VARIANCE * (expected.reach / epsilon) ** 2,
     )
 
 
-def _expect(gathered: _Gathered, successes: int, deviation: float) -> None:
-    """Move to the mean latency of all releases so far: of what is public, which costs nothing."""
-    if successes <= 0:
-        return
-    gathered.told += successes
-    mean = gathered.expected + _held(deviation / successes, REACH)
-    gathered.expected += (mean - gathered.expected) * successes / gathered.told
-    gathered.expected = min(max(gathered.expected, 0.0), MAX_LOG_LATENCY)
+def _account(key: Key) -> str:
+    node, tool = key
+    return federated_name(tool, node)
 
 
-def _held(value: float, bound: float) -> float:
-    return min(max(value, -bound), bound)
+def _held_in(value: float, least: float, most: float) -> float:
+    return min(max(value, least), most)
