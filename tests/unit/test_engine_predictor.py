@@ -190,6 +190,38 @@ def test_who_offers_the_same_tool_is_no_witness_against_another() -> None:
     assert success(predictor, "clock@acme") > success(disinterested, "clock@acme") + 0.2
 
 
+def test_who_offers_the_like_is_heard_about_a_rival_only_after_it_proved_right_elsewhere() -> None:
+    found = []
+    for proved in (0, 4):
+        predictor = PerformancePredictor()
+        for name in ("acme", "hooli"):
+            predictor.put(f"clock@{name}", Place("s", name, "c", "clock"))
+        for number in range(proved):
+            predictor.report(f"t{number}", "initech", {"hooli": seen(50, 0.9), "globex": seen(50, 0.9)})
+        before = success(predictor, "clock@acme")
+        predictor.report("clock@acme", "acme", {"hooli": seen(100, 0.0)})
+        found.append(before - success(predictor, "clock@acme"))
+    assert found[0] == 0
+    assert found[1] > 0.3
+
+
+def test_a_provider_that_proved_right_about_its_other_tools_is_believed_more() -> None:
+    predictor = PerformancePredictor()
+    before = predictor.trust.credit("acme", of_a_rival=False)
+    for number in range(6):
+        predictor.report(f"t{number}", "acme", {"acme": seen(50, 0.9), "globex": seen(50, 0.9)})
+    assert predictor.trust.credit("acme", of_a_rival=False) > 4 * before
+    assert predictor.trust.credit("acme", of_a_rival=False) > predictor.trust.credit("acme", of_a_rival=True)
+
+
+def test_what_others_say_gives_way_where_a_few_calls_from_here_contradict_it() -> None:
+    predictor = PerformancePredictor()
+    predictor.report("broke", "acme", {f"caller{which}": seen(30, 0.95) for which in range(8)})
+    assert success(predictor, "broke") > 0.9
+    observe(predictor, "broke", *[False] * 4)
+    assert success(predictor, "broke") < 0.7
+
+
 def test_what_we_saw_ourselves_decides_between_two_that_disagree() -> None:
     predictor = PerformancePredictor()
     for number in range(5):

@@ -5,8 +5,8 @@ from its category: hierarchical shrinkage, in which each level counts for a few 
 by the tool's own (Gelman and others, Bayesian Data Analysis, 2013, chapter 5). The evidence of a tool is:
 
 - what this process saw itself, exact, the last `OWN_MEMORY` executions;
-- what others report, by how far each reporter is trusted, a provider's word of itself counting for a few
-  executions only (see `estimation`). It fades as own executions come in, and with age.
+- what others report, by how far each reporter is trusted, and its word of itself and of its rivals by what
+  credit it has (see `trust`). It fades as own executions come in, with age, and where they contradict it.
 """
 
 import math
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from random import Random
 
 from mcp_federation.contract.messages import Tally
-from mcp_federation.engine.trust import ReporterTrust
+from mcp_federation.engine.trust import ReporterTrust, agreement
 from mcp_federation.estimation import (
     EMPTY,
     LATENCY_PRIOR,
@@ -210,8 +210,17 @@ class PerformancePredictor:
         own = scaled(known.own, self._age(known.own_at)) if known.own.count else EMPTY
         if not known.reports:
             return own
-        heard = evidence(known.provider, known.reports, self.trust.of, self._rivals(known))
-        return total((own, scaled(heard, _OWN_FADE**own.count * self._age(known.reported_at))))
+        heard = self._heard(known)
+        fade = _OWN_FADE**own.count * agreement(own, heard)
+        return total((own, scaled(heard, fade * self._age(known.reported_at))))
+
+    def _heard(self, known: _Known) -> Tally:
+        """What others report, each as far as it is believed."""
+
+        def credit(reporter: str) -> float:
+            return self.trust.credit(reporter, of_a_rival=reporter != known.provider)
+
+        return evidence(known.provider, known.reports or {}, self.trust.of, self._rivals(known), credit)
 
     def _share(self, known: _Known) -> None:
         self._move(known, at_most(self._evidence(known), TOOL_SHARE))

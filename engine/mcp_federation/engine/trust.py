@@ -7,7 +7,7 @@ from statistics import fmean, median_low
 from typing import NamedTuple
 
 from mcp_federation.contract.messages import Tally
-from mcp_federation.estimation import MAX_LOG_LATENCY
+from mcp_federation.estimation import MAX_LOG_LATENCY, OWN_WEIGHT
 
 TOLERANCE = 4.0
 """Squared standard errors that a report may be off without losing trust: two sigma."""
@@ -30,6 +30,12 @@ SPREAD = 0.5
 
 MAX_WITNESSES = 9
 """Reports, those of the most executions, with which each is compared; and with our own."""
+
+RIVALS_DOUBTS = 2.0
+"""The odds that a reporter is right beyond which it is heard about its rivals: it agreed on three tools."""
+
+CONTRADICTION = 2.0
+"""Squared standard errors between what we saw and what we heard, beyond which we believe what we saw."""
 
 _OURSELVES = ""
 
@@ -67,6 +73,16 @@ class ReporterTrust:
             known = self._trust[reporter] = self._judged(reporter)
         return known
 
+    def credit(self, reporter: str, *, of_a_rival: bool) -> float:
+        """How many executions its word counts for where it gains from it: about itself, or a rival.
+
+        It grows with the odds that it is right, by which who agreed on n tools has earned (1 + n) / 2: to be
+        believed about a rival takes more, as what is never called can never show that it is good.
+        """
+        trust = self.of(reporter)
+        odds = trust / (1 - trust)
+        return OWN_WEIGHT * max(0.0, odds - RIVALS_DOUBTS if of_a_rival else odds)
+
     def _judged(self, reporter: str) -> float:
         others = self._of_others.get(reporter, {})
         itself = self._of_itself.get(reporter, {})
@@ -98,6 +114,17 @@ class ReporterTrust:
                 about = self._of_itself if reporter == provider else self._of_others
                 about.setdefault(reporter, {})[tool] = excess
                 self._trust.pop(reporter, None)
+
+
+def agreement(seen: Tally, heard: Tally) -> float:
+    """How much of its weight, from 0 to 1, what was heard of a tool keeps beside what was seen of it.
+
+    A power prior (Ibrahim and Chen, 2000) by how far both can be about the same tool, which may have changed
+    since it was heard of.
+    """
+    if min(seen.count, heard.count) < MIN_OTHERS:
+        return 1.0
+    return 1 / (1 + max(0.0, _squared_errors(_view(seen), _view(heard)) - CONTRADICTION))
 
 
 def _squared_errors(one: View, other: View) -> float:
