@@ -97,6 +97,12 @@ def test_cold_tools_are_tried_at_no_more_than_the_stated_rate_and_others_less() 
     assert sum(explorer.explore(warm)[0].explored for _ in range(1000)) < 2 * tried / 3
 
 
+def test_no_chance_to_explore_waits_for_a_lucky_sample() -> None:
+    explorer = Explorer(random=Random(2))
+    ranked = rank([Candidate("proven", 1.0, predicted(90, 0.95)), Candidate("poor", 1.0, predicted(12, 0.5))])
+    assert sum(explorer.explore(ranked)[0].explored for _ in range(2000)) < 2000 * EXPLORATION_RATE / 4
+
+
 def test_no_word_of_others_keeps_a_tool_from_ever_being_tried() -> None:
     explorer = Explorer(random=Random(2))
     smeared = rank(
