@@ -8,11 +8,13 @@ oracle's expected value minus that of the provider taken, summed over the calls.
     alone       each organisation learns from its own calls only
     records     every record is shared
     statistics  only what the default policy lets out: 20 executions or more, noise at epsilon = 1
-    ... lying   one organisation in ten reports itself perfect and its rivals broken, all the time
+    ... lying   one organisation in ten reports itself perfect and its rivals broken, all the time, in either
+                arm at once and without the noise that the honest add
 
 The world: one provider in five succeeds with Beta(2, 3), the others with Beta(8, 2); latencies are log-normal
 with sigma 0.5 and medians log-uniform from 20 ms to 5 s; tools are asked for by Zipf's law, a call a second.
-Half-way one provider in ten breaks and succeeds with 0.2 from then on.
+Half-way one provider in ten breaks and succeeds with 0.2 from then on. Releases leave each second, as they do
+from a process; everybody has heard of them within five.
 """
 
 import argparse
@@ -37,7 +39,7 @@ from benchmarks.report import WIDTH, number
 from mcp_federation.contract.messages import Record, Tally
 from mcp_federation.engine.predictor import PerformancePredictor, Place
 from mcp_federation.engine.recommendation import Candidate, Explorer, Objective, rank, utility
-from mcp_federation.estimation import tally_of
+from mcp_federation.estimation import student_quantile, tally_of
 from mcp_federation.metrics.recent import RecentReports
 from mcp_federation.privacy.policy import Policy
 from mcp_federation.privacy.release import Gatherer
@@ -91,12 +93,11 @@ class SeededNoise:
 
     random: Random
 
-    def count(self, value: int, sensitivity: int, epsilon: float) -> int:
-        return value + round(self.real(0.0, sensitivity, epsilon))
+    def draw(self, scale: float) -> int:
+        return self._geometric(scale) - self._geometric(scale)
 
-    def real(self, value: float, sensitivity: float, epsilon: float) -> float:
-        rate = epsilon / sensitivity
-        return value + self.random.expovariate(rate) - self.random.expovariate(rate)
+    def _geometric(self, scale: float) -> int:
+        return math.floor(self.random.expovariate(1 / scale))
 
 
 @dataclass
@@ -109,7 +110,7 @@ class Mesh:
     gatherers: dict[str, Gatherer] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
 
-    def report(self, reporter: str, provider: Provider, record: Record, now: float) -> None:
+    def report(self, reporter: str, provider: Provider, record: Record) -> None:
         if self.policy is None:
             return
         if self.policy.sharing == "records":
@@ -119,8 +120,12 @@ class Mesh:
         if gatherer is None:
             gatherer = self.gatherers[reporter] = Gatherer(self.policy, self.noise)
         gatherer.add(record)
-        for released in gatherer.release(now):
-            self.take(reporter, f"{released.tool}@{released.node}", released.node, [released.tally])
+
+    def release(self, now: float) -> None:
+        """Let out what may leave every organisation."""
+        for reporter, gatherer in self.gatherers.items():
+            for released in gatherer.release(now):
+                self.take(reporter, f"{released.tool}@{released.node}", released.node, [released.tally])
 
     def take(self, reporter: str, name: str, node: str, tallies: Sequence[Tally]) -> None:
         self.recent.setdefault(name, RecentReports(node)).add(reporter, tallies)
@@ -167,6 +172,7 @@ class Simulation:
             if turn == self.world.calls // 2:
                 self._break_some()
             lost = [self._call(node) for node in self.nodes if node not in self.liars]
+            self.mesh.release(self.now)
             if turn % LIE_EVERY == 0:
                 self._lie()
             if turn % HEARD_EVERY == 0:
@@ -184,9 +190,9 @@ class Simulation:
         success, latency = chosen.call(self.calling)
         predictor.observe(chosen.name, success=success, latency_ms=latency)
         record = Record(node=chosen.node, tool=f"t{chosen.tool}", success=success, latency_ms=latency)
-        self.mesh.report(node, chosen, record, self.now)
+        self.mesh.report(node, chosen, record)
         if chosen.node != node and chosen.node not in self.liars:
-            self.mesh.report(chosen.node, chosen, record, self.now)
+            self.mesh.report(chosen.node, chosen, record)
         return max(offer.value for offer in offers) - chosen.value
 
     def _lie(self) -> None:
@@ -231,39 +237,57 @@ def _policy(arm: str) -> Policy | None:
 
 
 def simulate(world: World, arms: Sequence[str] = ARMS, repeats: int = 1) -> dict[str, Any]:
-    """The figures of each arm: regret per call after so many calls of each organisation, over the worlds."""
+    """The regret of an organisation in each arm, after so many calls, in each of so many worlds.
+
+    `of_alone` is the share of what learning alone costs in the same world, where that arm is among them.
+    """
     marks = sorted({min(mark, world.calls) for mark in (100, 250, 500, world.calls)})
     found: dict[str, Any] = {}
     for arm in arms:
         began = time.perf_counter()
-        sums: dict[int, list[float]] = {mark: [] for mark in marks}
-        for repeat in range(repeats):
-            total = 0.0
-            varied = World(**{**vars(world), "seed": world.seed + 100 * repeat})
-            for turn, regret in enumerate(Simulation(varied, arm).regrets(), start=1):
-                total += regret
-                if turn in sums:
-                    sums[turn].append(total)
+        worlds = [World(**{**vars(world), "seed": world.seed + 100 * repeat}) for repeat in range(repeats)]
+        totals = [list(accumulate(Simulation(varied, arm).regrets())) for varied in worlds]
+        regret = {str(mark): [each[mark - 1] for each in totals] for mark in marks}
+        alone = found["alone"]["regret"] if "alone" in found else {}
         found[arm] = {
-            "regret": {str(mark): statistics.fmean(values) for mark, values in sums.items()},
+            "regret": regret,
+            "of_alone": {
+                mark: [one / other for one, other in zip(regret[mark], alone[mark], strict=True)]
+                for mark in alone
+            },
             "seconds": round(time.perf_counter() - began, 1),
         }
     return found
 
 
-def print_figures(console: Console, world: World, found: Mapping[str, Any]) -> None:
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """The mean, and half of its 95 % interval by Student's t over the worlds; nan of a single one."""
+    if len(values) < 2:
+        return values[0], math.nan
+    spread = statistics.stdev(values) / math.sqrt(len(values))
+    return statistics.fmean(values), spread * student_quantile(0.975, len(values) - 1)
+
+
+def print_figures(console: Console, world: World, repeats: int, found: Mapping[str, Any]) -> None:
     """A row for each arm."""
-    title = f"regret of one organisation, of {world.organisations}, after so many calls; seed {world.seed}"
+    title = (
+        f"regret of one organisation, of {world.organisations}, after so many calls;"
+        f" means of {repeats} worlds from seed {world.seed} on, with 95 % intervals"
+    )
     marks = list(next(iter(found.values()))["regret"])
-    table = Table("arm", *marks, "of alone", title=title)
+    table = Table("arm", *marks, "% of alone", title=title)
     for column in table.columns[1:]:
         column.justify = "right"
-    alone = found.get("alone", {}).get("regret", {}).get(marks[-1], math.nan)
     for arm, figures in found.items():
-        last = figures["regret"][marks[-1]]
-        cells = [number(figures["regret"][mark], 1) for mark in marks]
-        table.add_row(arm, *cells, f"{number(100 * last / alone)} %")
+        shares = [100 * share for share in figures["of_alone"].get(marks[-1], [])]
+        cells = [_with_interval(figures["regret"][mark], 1) for mark in marks]
+        table.add_row(arm, *cells, _with_interval(shares, 0) if shares else "")
     console.print(table)
+
+
+def _with_interval(values: Sequence[float], digits: int) -> str:
+    mean, half = interval(values)
+    return number(mean, digits) + ("" if math.isnan(half) else f" ± {number(half, digits)}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -274,12 +298,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--calls", type=int, default=1000, help="calls of each organisation")
     parser.add_argument("--organisations", type=int, default=World.organisations)
-    parser.add_argument("--repeats", type=int, default=1, help="worlds to average over")
+    parser.add_argument("--repeats", type=int, default=8, help="worlds, each with a seed of its own")
     parser.add_argument("--arm", action="append", default=[], choices=ARMS, help="only this arm")
     chosen = parser.parse_args(argv)
     world = World(seed=chosen.seed, calls=chosen.calls, organisations=chosen.organisations)
     found = simulate(world, chosen.arm or ARMS, chosen.repeats)
-    print_figures(Console(width=WIDTH), world, found)
+    print_figures(Console(width=WIDTH), world, chosen.repeats, found)
     if chosen.json:
         chosen.json.write_text(json.dumps({"world": vars(world), "arms": found}, indent=2) + "\n")
 

@@ -1,11 +1,12 @@
 """The simulation of learning: seeded, and sound in a small world; how good anything is nobody asserts."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
-from benchmarks.learning import ARMS, Simulation, World, main
+from benchmarks.learning import ARMS, Simulation, World, interval, main
 
 SMALL = World(organisations=4, tools=2, providers=3, calls=40)
 
@@ -38,6 +39,8 @@ def test_it_prints_a_table_and_writes_the_same_as_json(
         [
             "--calls",
             "20",
+            "--repeats",
+            "5",
             "--organisations",
             "6",
             "--arm",
@@ -51,4 +54,17 @@ def test_it_prints_a_table_and_writes_the_same_as_json(
     figures = json.loads(written.read_text())
     assert set(figures["arms"]) == {"alone", "records"}
     assert figures["world"]["calls"] == 20
-    assert f"{figures['arms']['records']['regret']['20']:.1f}" in capsys.readouterr().out
+    regrets = figures["arms"]["records"]["regret"]["20"]
+    alone = figures["arms"]["alone"]["regret"]["20"]
+    assert figures["arms"]["records"]["of_alone"]["20"] == [
+        a / b for a, b in zip(regrets, alone, strict=True)
+    ]
+    mean, half = interval(regrets)
+    assert f"{mean:.1f} ± {half:.1f}" in capsys.readouterr().out
+
+
+def test_the_interval_is_students() -> None:
+    mean, half = interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert mean == 3
+    assert half == pytest.approx(2.776 * math.sqrt(2.5 / 5), rel=0.01)
+    assert math.isnan(interval([1.0])[1])
