@@ -1,10 +1,13 @@
 """Organisations on one NATS server with the permissions that we ship: each speaks for itself alone."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 
 from mcp_federation.bus.nats import NatsBus
@@ -29,10 +32,12 @@ from mcp_federation.contract.subjects import (
     SUBMISSION_STREAM,
     SUBMIT,
 )
+from mcp_federation.edge import app as edge_app
 from mcp_federation.edge.metadata import MetadataLog
 from mcp_federation.errors import DeadlineExceeded
 from mcp_federation.metrics.worker import MetricsWorker
 from mcp_federation.privacy.policy import Policy
+from mcp_federation.settings import load_settings
 from mcp_federation.trust.approvals import ApprovalVerifier
 from tests.support.nats_server import NatsServer, eventually
 from tests.support.node_servers import Mesh, boxed
@@ -53,9 +58,11 @@ class Organisations:
         self._user = "hub"
         self.mesh = Mesh(self._connect, folder)
 
+    def url(self, user: str) -> str:
+        return f"nats://{user}:{user}-password@127.0.0.1:{self._server.port}"
+
     async def connect(self, user: str) -> NatsBus:
-        url = f"nats://{user}:{user}-password@127.0.0.1:{self._server.port}"
-        return await self._stack.enter_async_context(await NatsBus.connect(url))
+        return await self._stack.enter_async_context(await NatsBus.connect(self.url(user)))
 
     async def _connect(self) -> NatsBus:
         return await self.connect(self._user)
@@ -104,6 +111,28 @@ async def test_each_publishes_its_tools_and_calls_those_of_the_other(organisatio
     text = "x" * MORE_THAN_A_MESSAGE
     assert (await client.execute("box.echo@acme", {"text": text})).value == text
     await client.close()
+    assert "Violation" not in organisations.log
+
+
+async def test_an_edge_serves_its_organisation(organisations: Organisations) -> None:
+    keys = (str(organisations.mesh.key),)
+    settings = load_settings(node="acme", nats_url=organisations.url("acme"), port=0, trusted_keys=keys)
+    stop, urls = asyncio.Event(), asyncio.Queue[str]()
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        group.create_task(edge_app.run(settings, stop, on_ready=urls.put_nowait))
+        async with aiohttp.ClientSession(await urls.get()) as session:
+
+            async def gives(status: int, path: str, body: Any) -> bool:
+                async with session.post(path, json=body) as answer:
+                    return answer.status == status
+
+            call = {"mcp_name": "box.echo@globex", "kwargs": {"text": "a"}}
+            await eventually(lambda: gives(200, "/execute", call))
+            described = {"name": "words", "description": "Counts the words of a text.", "version": "1.0.0"}
+            assert await gives(201, "/register", described)
+            record = {"mcp_name": "box.echo", "success": True, "latency_ms": 1.0}
+            assert await gives(204, "/metadata", [record])
+        stop.set()
     assert "Violation" not in organisations.log
 
 
