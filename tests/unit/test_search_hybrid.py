@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from mcp_federation.engine.documents import ToolDocument
 from mcp_federation.engine.retrieval import Hit
 from mcp_federation.engine.search.encoder import default_encoder
-from mcp_federation.engine.search.features import FEATURES
+from mcp_federation.engine.search.features import FEATURES, encode_request
 from mcp_federation.engine.search.hybrid import HybridRetriever, Parts
 from mcp_federation.engine.search.ranking import FUSION, Ranking, default_ranking
+from mcp_federation.engine.search.request import read_request
 from tests.support.search import small_encoder
 
 TOOLS = {
@@ -67,6 +68,25 @@ def test_a_request_for_two_things_finds_a_tool_for_each() -> None:
 def test_a_value_does_not_say_what_is_wanted() -> None:
     assert keys(small().search("pack ./weather/city/weather.txt", 1)) == ["packer"]
     assert keys(small().search("please send it with the title 'weather city'", 1)) == ["mailer"]
+
+
+def test_a_vector_leans_to_the_words_that_tell_tools_apart() -> None:
+    retriever = HybridRetriever(small_encoder())
+    for place in range(9):
+        retriever.add(str(place), ToolDocument("tool", "Pack a file."))
+    retriever.add("mailer", ToolDocument("send", "Send a file."))
+    encoder = retriever.catalog.encoder
+    asked = encode_request(read_request("send file city"), retriever.catalog).vectors[0]
+    telling, common, foreign = (asked @ encoder.request(word) for word in ("send", "file", "city"))
+    assert telling > 2 * common > 0
+    assert telling > 1.5 * foreign > 0
+
+
+def test_slight_evidence_stays_slight_though_it_is_the_best() -> None:
+    retriever = small()
+    retriever.add("sender", ToolDocument("send", "Send a file."))
+    words = {query: retriever.search(query, 1)[0].signals["words"] for query in ("file", "pack", "pack pack")}
+    assert words["file"] < words["pack"] == words["pack pack"] < 0.5
 
 
 def test_the_filter_and_the_limit_hold_and_ties_are_broken_by_key() -> None:

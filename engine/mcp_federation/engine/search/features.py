@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcp_federation.engine.search.catalog import NAME_PIECES, NO_PIECE, Catalog
+from mcp_federation.engine.search.encoder import unit
 from mcp_federation.engine.search.request import Request
 from mcp_federation.engine.text import terms
 
@@ -16,8 +17,15 @@ Slots = NDArray[np.intp]
 MAX_TERMS = 40
 MAX_PIECES = 48
 
+EVIDENCE = np.float32(20)
+"""The BM25F score at which the words have said half of what they can say."""
+COMMON = 0.5
+"""The power of a word's rarity in the catalog by which its vector counts in a request."""
+UNKNOWN = 0.45
+"""What a word's vector counts that no tool has: it is likely a value, "Paris", and not what is asked for."""
+
 FEATURES = (
-    "words",  # BM25F as a share of the best candidate's
+    "words",  # BM25F, x / (20 + x): slight evidence stays slight, be it the best there is
     "value_words",  # BM25F of the words of the values, x / (1 + x)
     "covered",  # the share of the request's words, by idf, that the document has
     "vector",  # cosine of request and document
@@ -39,21 +47,48 @@ class Encoding:
     clause_terms: tuple[frozenset[str], ...]
     vectors: Floats
     pieces: NDArray[np.int32]
+    weights: Floats
 
 
 def encode_request(request: Request, catalog: Catalog) -> Encoding:
     """The terms and vectors of a request."""
-    encoder = catalog.encoder
+    pieces, weights = _weighted(request.intent, catalog)
     asked = Counter(terms(request.intent))
     values = Counter(terms(request.values))
     return Encoding(
         request,
-        {term: float(min(2, count)) for term, count in asked.most_common(MAX_TERMS)},
+        {term: 1.0 for term, _ in asked.most_common(MAX_TERMS)},
         {term: 1.0 for term, _ in values.most_common(MAX_TERMS) if term not in asked},
         tuple(frozenset(terms(clause)) for clause in request.clauses),
-        np.stack([encoder.request(text) for text in (request.intent, *request.clauses)]),
-        encoder.ids(request.intent)[:MAX_PIECES],
+        np.stack([_vector(text, catalog) for text in (request.intent, *request.clauses)]),
+        pieces[:MAX_PIECES],
+        weights[:MAX_PIECES],
     )
+
+
+def _weighted(text: str, catalog: Catalog) -> tuple[NDArray[np.int32], Floats]:
+    """The pieces of a request with their weights: the encoder's own, times what the word tells here."""
+    words = catalog.encoder.pieces.words(text)
+    pieces = np.array([piece for _, found in words for piece in found], dtype=np.int32)
+    told = [share for word, found in words for share in [_told(word, catalog)] * len(found)]
+    return pieces, catalog.encoder.request_weights[pieces] * np.array(told, dtype=np.float32)
+
+
+def _told(word: str, catalog: Catalog) -> float:
+    """What a word tells of this catalog's tools, at most 1: little if most have it, or none.
+
+    Of stop words and signs the encoder's own weight says enough.
+    """
+    stems = terms(word)
+    if not stems:
+        return 1.0
+    rarity = catalog.words.rarity(stems[0])
+    return UNKNOWN if rarity == 1.0 else rarity**COMMON
+
+
+def _vector(text: str, catalog: Catalog) -> Floats:
+    pieces, weights = _weighted(text, catalog)
+    return unit(weights @ catalog.encoder.units(pieces))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +114,7 @@ def features(encoding: Encoding, found: Recall, slots: Slots, catalog: Catalog) 
     words, values = found.words[slots], found.values[slots]
     gists = catalog.gists[slots].astype(np.float32) @ encoding.vectors.T
     columns = [
-        words / (float(words.max()) or 1.0),
+        words / (EVIDENCE + words),
         values / (1 + values),
         _covered(encoding, slots, catalog),
         catalog.wholes[slots].astype(np.float32) @ encoding.vectors[0],
@@ -108,6 +143,6 @@ def _by_pieces(encoding: Encoding, slots: Slots, catalog: Catalog) -> tuple[Floa
     units[known == NO_PIECE] = 0.0
     cosines = (units @ encoding.vectors[0]) * encoder.document_weights[known]
     servers = cosines[place[:, NAME_PIECES:]].sum(axis=1) / catalog.server_lengths[slots]
-    weights = encoder.request_weights[asked] / encoder.request_weights[asked].sum()
     similar = units @ encoder.units(asked).T
+    weights = encoding.weights / encoding.weights.sum()
     return servers, similar[place[:, :NAME_PIECES]].max(axis=1) @ weights

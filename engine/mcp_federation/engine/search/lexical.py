@@ -12,23 +12,27 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Slots = NDArray[np.uint32]
 
-K1 = 1.2
-B = 0.75
+K1 = 2.0
+RARITY = 1.2
+"""The power of a term's inverse document frequency: in a sentence, the rare words say what is wanted."""
+LONGEST = 8.0
+"""A field of more averages than this counts no longer than that."""
 
 
 class Field(NamedTuple):
-    """What a field is called, what its words count in the whole, and how many it has on average."""
+    """What a field is called, what its words count, how many it has on average, what its length counts."""
 
     name: str
     boost: float
     average: float
+    b: float
 
 
 FIELDS = (
-    Field("name", 1.5, 4.0),
-    Field("description", 1.0, 18.0),
-    Field("parameters", 0.8, 20.0),
-    Field("server", 0.8, 4.0),
+    Field("name", 2.0, 4.0, 0.75),
+    Field("description", 1.0, 18.0, 0.5),
+    Field("parameters", 0.8, 20.0, 0.75),
+    Field("server", 1.2, 4.0, 0.75),
 )
 """The averages are constants, measured over public tools: a changed tool alters no other's weights."""
 
@@ -72,7 +76,7 @@ class FieldedIndex:
         """Index the terms of each of `FIELDS` under a slot that is free."""
         counts = [Counter(terms) for terms in fields]
         norms = [
-            1 - B + B * min(len(terms) / field.average, 4.0)
+            1 - field.b + field.b * min(len(terms) / field.average, LONGEST)
             for terms, field in zip(fields, FIELDS, strict=True)
         ]
         scaled: dict[str, float] = {}
@@ -127,9 +131,18 @@ class FieldedIndex:
         return self._terms[slot]
 
     def idf(self, term: str) -> float:
-        """Lucene's inverse document frequency: 0 < idf, the greatest for a term that no document has."""
+        """Lucene's inverse document frequency to the power of `RARITY`: positive, the greatest for a term
+        that no document has.
+        """
         postings = self._postings.get(term)
-        frequency = len(postings.slots) if postings else 0
+        return math.pow(self._idf(len(postings.slots) if postings else 0), RARITY)
+
+    def rarity(self, term: str) -> float:
+        """The inverse document frequency as a share of the greatest: 1 for a term that no document has."""
+        postings = self._postings.get(term)
+        return self._idf(len(postings.slots)) / self._idf(0) if postings else 1.0
+
+    def _idf(self, frequency: int) -> float:
         return math.log(1 + (len(self._terms) - frequency + 0.5) / (frequency + 0.5))
 
     def scores(self, wanted: Mapping[str, float], capacity: int) -> Floats:

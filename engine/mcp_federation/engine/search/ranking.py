@@ -14,7 +14,7 @@ from mcp_federation.engine.search.features import FEATURES
 
 Floats = NDArray[np.float32]
 
-FUSION: Mapping[str, float] = {"words": 0.5, "vector": 1.0}
+FUSION: Mapping[str, float] = {"words": 2.0, "vector": 1.0}
 """The order without learning, which training begins with."""
 
 

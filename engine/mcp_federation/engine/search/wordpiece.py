@@ -22,15 +22,19 @@ class WordPiece:
 
     def ids(self, text: str) -> list[int]:
         """The ids of the text's pieces, in order."""
-        found: list[int] = []
-        for word in _PIECE.findall(normalise(text)):
-            pieces = self._cache.get(word)
-            if pieces is None:
-                pieces = self._split(word)
-                if len(self._cache) < _MAX_CACHED:
-                    self._cache[word] = pieces
-            found += pieces
-        return found
+        return [piece for _, pieces in self.words(text) for piece in pieces]
+
+    def words(self, text: str) -> list[tuple[str, tuple[int, ...]]]:
+        """The words of the text in order, each with the ids of its pieces."""
+        return [(word, self._pieces(word)) for word in _PIECE.findall(normalise(text))]
+
+    def _pieces(self, word: str) -> tuple[int, ...]:
+        pieces = self._cache.get(word)
+        if pieces is None:
+            pieces = self._split(word)
+            if len(self._cache) < _MAX_CACHED:
+                self._cache[word] = pieces
+        return pieces
 
     def _split(self, word: str) -> tuple[int, ...]:
         if len(word) > _MAX_WORD:
