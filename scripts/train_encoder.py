@@ -1,10 +1,12 @@
 """Train the static encoder of the search: `python scripts/train_encoder.py --help`.
 
 Needs PyTorch and sentence-transformers, which the project itself does without. The data are folders in the
-form that `benchmarks/retrieval.py` reads; a set without requests gives its tools' texts.
+form that `benchmarks/retrieval.py` reads (`scripts/training_sets.py` writes them); a set without requests
+gives its tools' texts. One thread and the same seed give the same weights.
 """
 
 import argparse
+import hashlib
 import random
 import sys
 from collections.abc import Sequence
@@ -29,7 +31,14 @@ BATCH = 384
 TEMPERATURE = 0.05
 NEGATIVES = 256
 SIMILARITY_WEIGHT = 5.0
+CONTRAST_WEIGHT = 0.5
 NAMES_WEIGHT = 0.3
+DROPPED = 0.15
+"""The share of a request's pieces that a step leaves out."""
+MAX_TAUGHT = 4_000
+"""Requests of a set, about, that the teacher sees."""
+MAX_PIECES = 64
+"""Pieces of a text that the teacher reads."""
 RARE = 1e-3
 """The share of all pieces at which a piece's first weight is a half: smooth inverse frequency."""
 
@@ -68,10 +77,11 @@ def main() -> None:
     vocabulary = args.vocabulary.read_text(encoding="utf-8").splitlines()
     pieces = WordPiece(vocabulary)
     sets = [data for folder in args.data for data in load_sets(folder) if data.name not in args.leave_out]
+    torch.set_num_threads(1)
     texts = [text for data in sets for text in texts_of(data)]
-    teacher = SentenceTransformer(str(args.teacher), device="cpu").to(torch.bfloat16)
-    taught = teach(teacher, texts)
-    alone = teach(teacher, [piece.removeprefix("##") for piece in vocabulary])
+    teacher = Teacher(args.teacher, args.taught)
+    taught = teacher.vectors(texts)
+    alone = teacher.vectors([piece.removeprefix("##") for piece in vocabulary])
     targets, vectors = project(taught, alone, args.dimensions)
     ids = [pieces.ids(text) or [0] for text in texts]
     student = Student(vectors, first_weights(ids, len(vocabulary)))
@@ -83,20 +93,39 @@ def texts_of(data: RetrievalSet) -> list[str]:
     """Requests, documents, and names alone, as the teacher is to see them."""
     documents = [tool_document(spec) for spec in data.specs()]
     return [
-        *(request.text for request in data.requests),
+        *(request.text for request in data.requests[:: max(1, len(data.requests) // MAX_TAUGHT)]),
         *(f"{document.name}: {document.description[:400]}" for document in documents),
         *(document.name for document in documents[::5]),
     ]
 
 
-def teach(teacher: Any, texts: Sequence[str]) -> Floats:
-    """The teacher's unit vectors."""
-    vectors: Floats = (
-        teacher.encode(texts, batch_size=64, convert_to_tensor=True, normalize_embeddings=True)
-        .float()
-        .numpy()
-    )
-    return vectors
+class Teacher:
+    """A sentence-transformers model that keeps its unit vectors in a file from one run to the next."""
+
+    def __init__(self, model: Path, kept: Path | None) -> None:
+        self._model = model
+        self._kept = kept
+        self._vectors: dict[str, Floats] = {}
+        if kept and kept.exists():
+            stored = np.load(kept)
+            self._vectors = dict(zip(stored["digests"].tolist(), stored["vectors"], strict=True))
+
+    def vectors(self, texts: Sequence[str]) -> Floats:
+        """The unit vectors of the texts."""
+        digests = [hashlib.blake2b(text.encode(), digest_size=12).hexdigest() for text in texts]
+        new = {
+            digest: text for digest, text in zip(digests, texts, strict=True) if digest not in self._vectors
+        }
+        if new:
+            model = SentenceTransformer(str(self._model), device="cpu").to(torch.bfloat16)
+            model.max_seq_length = MAX_PIECES
+            found = model.encode(
+                list(new.values()), batch_size=64, convert_to_tensor=True, normalize_embeddings=True
+            )
+            self._vectors.update(zip(new, found.to(torch.float16).numpy(), strict=True))
+            if self._kept:
+                np.savez(self._kept, digests=list(self._vectors), vectors=list(self._vectors.values()))
+        return np.stack([self._vectors[digest] for digest in digests]).astype(np.float32)
 
 
 def project(taught: Floats, alone: Floats, dimensions: int) -> tuple[Floats, Floats]:
@@ -123,7 +152,9 @@ def pairs_of(data: RetrievalSet, pieces: WordPiece) -> Pairs:
     fields = [_fields(document, pieces) for document in documents]
     place = {tool: index for index, tool in enumerate(data.ids().values())}
     requests = [
-        (pieces.ids(request.text), [place[tool] for tool in request.relevant]) for request in data.requests
+        (pieces.ids(request.text), [place[tool] for tool in sorted(request.relevant)])
+        for request in data.requests
+        if request.relevant
     ]
     if requests:
         return Pairs([pair for pair in requests if pair[0]], fields)
@@ -151,6 +182,11 @@ def some_fields(fields: tuple[list[int], ...], pick: random.Random) -> list[int]
     return kept or [0]
 
 
+def some_pieces(request: list[int], pick: random.Random) -> list[int]:
+    """Most of a request's pieces, so that none is learned by heart."""
+    return [piece for piece in request if pick.random() >= DROPPED] or request
+
+
 def train(
     student: Student,
     ids: list[list[int]],
@@ -159,7 +195,10 @@ def train(
     steps: int,
     pick: random.Random,
 ) -> None:
-    """Each step: stand where the teacher puts a batch of texts, and bring requests to their tools."""
+    """Each step: stand where the teacher puts a batch of texts, and bring a set's requests to their tools.
+
+    A set's turn comes by the square root of its requests.
+    """
     optimizer = torch.optim.Adam(
         [
             {"params": [student.vectors], "lr": 2e-3},
@@ -169,16 +208,19 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, (step + 1) / 100) * max(0.02, 1 - step / steps)
     )
+    shares = [len(pairs.requests) ** 0.5 for pairs in sets]
     for step in range(steps):
         batch = [pick.randrange(len(ids)) for _ in range(min(BATCH, len(ids)))]
         weights = student.document if step % 2 else student.request
         loss = distillation(student.encode([ids[place] for place in batch], weights), targets[batch])
-        pairs = sets[step % len(sets)]
-        loss = loss + pairs.weight * contrast(student, pairs, pick)
+        pairs = pick.choices(sets, shares)[0]
+        loss = loss + CONTRAST_WEIGHT * pairs.weight * contrast(student, pairs, pick)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
+        if step % 100 == 0:
+            print(f"step {step}: loss {loss.item():.3f}", flush=True)
 
 
 def distillation(found: Any, wanted: Any) -> Any:
@@ -196,7 +238,7 @@ def contrast(student: Student, pairs: Pairs, pick: random.Random) -> Any:
         columns.setdefault(tool, len(columns))
     documents = [some_fields(pairs.documents[tool], pick) for tool in columns]
     scores = (
-        student.encode([request for request, _ in batch], student.request)
+        student.encode([some_pieces(request, pick) for request, _ in batch], student.request)
         @ student.encode(documents, student.document).T
         / TEMPERATURE
     )
@@ -224,6 +266,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, action="append", required=True, help="a folder of sets")
     parser.add_argument("--leave-out", action="append", default=[], help="a set that is not trained on")
     parser.add_argument("--teacher", type=Path, required=True, help="a sentence-transformers model's folder")
+    parser.add_argument("--taught", type=Path, help="keep the teacher's vectors there for another run")
     parser.add_argument("--vocabulary", type=Path, required=True, help="the pieces, one a line")
     parser.add_argument("--out", type=Path, required=True, help="the file of weights to write")
     parser.add_argument("--dimensions", type=int, default=256)

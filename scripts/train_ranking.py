@@ -1,16 +1,18 @@
 """Learn the order of candidates: `python scripts/train_ranking.py --data DIR --out FILE`.
 
 Coordinate ascent on nDCG@10 over the weights of `FEATURES`, from the plain fusion on. A weight must pay for
-itself, and groups of sets count alike, by how much they gain over the fusion. `--leave-out` learns without a
-set; its own figure is printed nevertheless, which is what the ranking gives on what it has not seen.
+itself, and groups of sets count by how much they gain over the fusion, times the root of their requests.
+What is written is learned from all groups; printed as well is what each gets by weights that are learned
+from the others.
 """
 
 import argparse
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -30,8 +32,8 @@ Floats = NDArray[np.float32]
 
 DEPTH = 10
 STEPS = (0.4, 0.2, 0.1)
-ROUNDS = 3
-PRICE = 0.004
+RESTARTS = 4
+PRICE = 0.002
 LEAST_GAIN = 2e-4
 DISCOUNTS = 1 / np.log2(np.arange(2, DEPTH + 2))
 
@@ -80,28 +82,39 @@ def learn(groups: Sequence[Sequence[Candidates]]) -> Floats:
     """The weights that the groups gain most by."""
     weights = column(FUSION)
     base = [mean(data.ndcg(weights) for data in group) for group in groups]
+    shares = np.sqrt([sum(len(data.rows) for data in group) for group in groups])
 
     def worth(tried: Floats) -> float:
         gains = [
             mean(data.ndcg(tried) for data in group) / was for group, was in zip(groups, base, strict=True)
         ]
-        return mean(gains) - PRICE * float(np.abs(tried - column(FUSION)).sum())
+        return float(np.average(gains, weights=shares)) - PRICE * float(np.abs(tried - column(FUSION)).sum())
 
     best = worth(weights)
+    for seed in range(RESTARTS):
+        found, value = climb(worth, np.random.default_rng(seed))
+        if value > best:
+            weights, best = found, value
+    return weights
+
+
+def climb(worth: Callable[[Floats], float], order: np.random.Generator) -> tuple[Floats, float]:
+    """Coordinate ascent from the fusion on, one weight at a time in a random order, by ever smaller steps."""
+    weights = column(FUSION)
+    best = worth(weights)
     for step in STEPS:
-        for seed in range(ROUNDS):
-            before = best
-            for place in np.random.default_rng(seed).permutation(len(FEATURES)):
+        improved = True
+        while improved:
+            improved = False
+            for place in order.permutation(len(FEATURES)):
                 for change in (step, -step):
                     tried = weights.copy()
                     tried[place] += change
                     value = worth(tried)
                     if value > best + LEAST_GAIN:
-                        weights, best = tried, value
+                        weights, best, improved = tried, value, True
                         break
-            if best == before:
-                break
-    return weights
+    return weights, best
 
 
 def calibrate(sets: Iterable[Candidates], weights: Floats) -> tuple[float, float]:
@@ -130,27 +143,50 @@ def mean(values: Iterable[float]) -> float:
 
 def main() -> None:
     args = arguments()
-    encoder = read_encoder(args.encoder) if args.encoder else default_encoder()
-    sets = {data.name: gather(data, encoder) for data in load_sets(args.data, sample=args.sample)}
+    folders = [load_sets(folder, sample=args.sample) for folder in args.data]
+    sets = {
+        data.name: gather(data, args.encoder.get(data.name) or default_encoder())
+        for folder in folders
+        for data in folder
+    }
     grouped = [[name for name in group.split(",") if name in sets] for group in args.group]
     grouped += [[name] for name in sets if not any(name in group for group in grouped)]
-    kept = [[sets[name] for name in group if name not in args.leave_out] for group in grouped]
-    weights = learn([group for group in kept if group])
-    slope, middle = calibrate([data for group in kept for data in group], weights)
-    for name, data in sets.items():
-        held_out = " (left out)" if name in args.leave_out else ""
-        print(f"{name}: {data.ndcg(column(FUSION)):.3f} fused, {data.ndcg(weights):.3f} learned{held_out}")
+    groups = [[sets[name] for name in group] for group in grouped]
+    weights = learn(groups)
+    for place, group in enumerate(grouped):
+        others = learn(groups[:place] + groups[place + 1 :])
+        for name in group:
+            figures = (sets[name].ndcg(tried) for tried in (column(FUSION), weights, others))
+            print("{}: {:.3f} fused, {:.3f} learned, {:.3f} learned from the others".format(name, *figures))
+    slope, middle = calibrate(sets.values(), weights)
     chosen = {name: round(float(weight), 3) for name, weight in zip(FEATURES, weights, strict=True) if weight}
     ranking = Ranking(chosen, round(slope, 3), round(middle, 3))
     args.out.write_bytes(msgspec.json.format(msgspec.json.encode(ranking), indent=2) + b"\n")
 
 
+def encoders(text: str) -> dict[str, StaticEncoder]:
+    """`set,set=FILE`: the encoder of each of these sets."""
+    names, _, path = text.partition("=")
+    encoder = read_encoder(Path(path))
+    return dict.fromkeys(names.split(","), encoder)
+
+
+class _Merged(argparse.Action):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        setattr(namespace, self.dest, {**getattr(namespace, self.dest), **values})
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="a folder of sets")
+    parser.add_argument("--data", type=Path, action="append", required=True, help="a folder of sets")
     parser.add_argument("--group", action="append", default=[], help="sets that count as one: a,b")
-    parser.add_argument("--leave-out", action="append", default=[], help="a set that is not learned from")
-    parser.add_argument("--encoder", type=Path, help="weights of an encoder, else those that come along")
+    parser.add_argument(
+        "--encoder",
+        type=encoders,
+        action=_Merged,
+        default={},
+        help="a,b=FILE: the weights that have not seen the requests of sets that the default's have",
+    )
     parser.add_argument("--sample", type=int, default=500, help="requests of each set at most")
     parser.add_argument("--out", type=Path, required=True, help="the file of weights to write")
     return parser.parse_args()
