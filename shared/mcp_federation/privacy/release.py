@@ -86,8 +86,11 @@ class Gatherer:
     def add(self, record: Record) -> None:
         """Take an execution in. It counts once, and no more than the reach of its latency."""
         key = record.node, record.tool
-        gathered = self._tools.setdefault(key, _Gathered())
-        self._tools.move_to_end(key)
+        gathered = self._tools.get(key)
+        if gathered is None:
+            gathered = self._tools[key] = _Gathered()
+        else:
+            self._tools.move_to_end(key)
         gathered.count += 1
         if record.success:
             expected = gathered.expected
