@@ -246,9 +246,7 @@ class Executor:
 
     def _timeout(self, delivery: Delivery) -> float:
         text = delivery.headers.get(Header.TIMEOUT_MS)
-        if text is None:
-            return self._default_timeout
-        return min(seconds_of(text), self._max_timeout)
+        return self._default_timeout if text is None else min(seconds_of(text), self._max_timeout)
 
     def _validate(self, tool: LocalTool, arguments: dict[str, Any]) -> None:
         digest, validate = self._validators.get(tool.tool.name, ("", None))

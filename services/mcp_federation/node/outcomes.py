@@ -10,7 +10,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from hashlib import sha256
 
 from mcp_federation.contract.messages import ErrorReply, encode, error_reply
 from mcp_federation.errors import (
@@ -40,7 +39,7 @@ Outcome = bytes | ErrorReply
 
 @dataclass(slots=True)
 class _Running:
-    call: bytes
+    call: int
     waiting: asyncio.Future[Outcome] | None = None
 
 
@@ -62,8 +61,9 @@ class Outcomes:
         self._max_reply = max_reply
         self._clock = clock
         self._running: dict[str, _Running] = {}
-        self._finished: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
+        self._finished: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._kept: OrderedDict[str, tuple[Outcome, int]] = OrderedDict()
+        self._next_due = 0.0
         self.kept_bytes = 0
 
     def __len__(self) -> int:
@@ -71,7 +71,7 @@ class Outcomes:
         return len(self._finished)
 
     async def once(
-        self, request_id: str, call: bytes, run: Callable[[], Awaitable[bytes]], timeout: float
+        self, request_id: str, call: int, run: Callable[[], Awaitable[bytes]], timeout: float
     ) -> bytes:
         """The reply of `run()`, which is called for the first delivery of the id alone.
 
@@ -90,7 +90,7 @@ class Outcomes:
         return await self._first(request_id, call, run)
 
     async def _again(
-        self, request_id: str, call: bytes, run: Callable[[], Awaitable[bytes]], timeout: float
+        self, request_id: str, call: int, run: Callable[[], Awaitable[bytes]], timeout: float
     ) -> bytes:
         running = self._running.get(request_id)
         if running is not None:
@@ -104,7 +104,7 @@ class Outcomes:
             raise OutcomeForgotten("the request was executed before; its outcome is no longer kept")
         return _give(self._kept[request_id][0])
 
-    async def _first(self, request_id: str, call: bytes, run: Callable[[], Awaitable[bytes]]) -> bytes:
+    async def _first(self, request_id: str, call: int, run: Callable[[], Awaitable[bytes]]) -> bytes:
         running = self._running[request_id] = _Running(call)
         outcome: Outcome = _CANCELLED
         may_have_run = True
@@ -124,7 +124,7 @@ class Outcomes:
                 running.waiting.set_result(outcome)
         return reply
 
-    def _keep(self, request_id: str, call: bytes, outcome: Outcome) -> None:
+    def _keep(self, request_id: str, call: int, outcome: Outcome) -> None:
         self._finished[request_id] = call, self._clock()
         size = len(outcome if isinstance(outcome, bytes) else encode(outcome))
         if size <= self._max_reply:
@@ -135,25 +135,27 @@ class Outcomes:
         self._forget()
 
     def _forget(self) -> None:
-        before = self._clock() - self._window
-        while self._finished:
-            request_id = next(iter(self._finished))
-            if len(self._finished) <= self._max_entries and self._finished[request_id][1] > before:
+        now = self._clock()
+        while len(self._finished) > self._max_entries or (self._finished and now >= self._next_due):
+            request_id, (_, at) = next(iter(self._finished.items()))
+            # The oldest is looked at once in its time, rather than at every call.
+            self._next_due = at + self._window
+            if len(self._finished) <= self._max_entries and now < self._next_due:
                 return
             del self._finished[request_id]
             kept = self._kept.pop(request_id, None)
             self.kept_bytes -= kept[1] if kept else 0
 
 
-def fingerprint(subject: str, payload: bytes) -> bytes:
-    """What tells one call from another; a repetition is the same to the byte."""
-    digest = sha256(subject.encode())
-    digest.update(b"\0")
-    digest.update(payload)
-    return digest.digest()
+def fingerprint(subject: str, payload: bytes) -> int:
+    """What tells one call from another; a repetition is the same to the byte.
+
+    Python's own hash, whose key is another one in each process: no caller can make two calls that are alike.
+    """
+    return hash((subject, payload))
 
 
-def _check_same(first: bytes, call: bytes) -> None:
+def _check_same(first: int, call: int) -> None:
     if first != call:
         raise InvalidRequest("the request id was used for another call")
 
