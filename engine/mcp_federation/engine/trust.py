@@ -76,12 +76,13 @@ class ReporterTrust:
     def credit(self, reporter: str, *, of_a_rival: bool) -> float:
         """How many executions its word counts for where it gains from it: about itself, or a rival.
 
-        It grows with the odds that it is right, by which who agreed on n tools has earned (1 + n) / 2: to be
-        believed about a rival takes more, as what is never called can never show that it is good.
+        It grows with the odds that it is right, by which who agreed on n tools has earned (1 + n) / 2. To be
+        believed about a rival takes more, as what is never called can never show that it is good; and it
+        stays at `OWN_WEIGHT`, as one smear costs no trust.
         """
         trust = self.of(reporter)
         odds = trust / (1 - trust)
-        return OWN_WEIGHT * max(0.0, odds - RIVALS_DOUBTS if of_a_rival else odds)
+        return OWN_WEIGHT * (min(max(0.0, odds - RIVALS_DOUBTS), 1.0) if of_a_rival else odds)
 
     def _judged(self, reporter: str) -> float:
         others = self._of_others.get(reporter, {})
