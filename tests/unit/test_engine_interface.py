@@ -1,9 +1,11 @@
 """The interface of the parent's engine, member by member: code written against it keeps working."""
 
 import inspect
+import re
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +42,22 @@ RECOMMENDATION = {
     "usage_frequency",
     "recommendation_reason",
 }
+PRIORS = """\
+web_scraper_mcp web_information 0.25 0.92 0.88
+browser_automation_mcp web_information 0.22 0.89 0.85
+search_engine_mcp web_information 0.18 0.94 0.91
+wikipedia_mcp web_information 0.15 0.96 0.93
+pandas_toolkit_mcp data_processing 0.20 0.91 0.87
+file_operations_mcp data_processing 0.17 0.93 0.89
+text_processing_mcp data_processing 0.16 0.90 0.86
+image_processing_mcp data_processing 0.14 0.88 0.84
+api_client_mcp communication 0.19 0.92 0.88
+email_client_mcp communication 0.12 0.89 0.85
+calendar_scheduling_mcp communication 0.10 0.87 0.83
+code_execution_mcp development 0.21 0.90 0.86
+git_operations_mcp development 0.13 0.91 0.87
+database_mcp development 0.11 0.89 0.85
+docker_container_mcp development 0.09 0.88 0.84"""
 QUERY = "scrape the prices of a web page"
 
 
@@ -115,12 +133,28 @@ def test_the_categories_and_stages_are_the_parents() -> None:
     assert list(PipelineStage) == ["query_encoding", "vector_search", "validation", "mcp_selection"]
 
 
-def test_the_quick_starts_snippet_runs() -> None:
-    snippet = """
-from alita_kgot_enhanced.federation.federated_rag_mcp_engine import FederatedRAGMCPEngine
-engine = FederatedRAGMCPEngine(enable_llm_validation=False)
-print(len(engine.pareto_registry.mcps), 'total MCPs (local + remote)')
-"""
+@pytest.mark.parametrize("row", PRIORS.split("\n"))
+def test_the_static_registry_is_the_parents(row: str) -> None:
+    name, category, *figures = row.split()
+    registry = RAGMCPEngine(enable_llm_validation=False).pareto_registry
+    spec = registry.get_mcp_by_name(name)
+    assert spec is not None
+    assert spec.category == category
+    usage, reliability, cost = map(float, figures)
+    assert (spec.usage_frequency, spec.reliability_score, spec.cost_efficiency) == (usage, reliability, cost)
+    assert spec.pareto_score == pytest.approx(0.4 * usage + 0.35 * reliability + 0.25 * cost, abs=0.0006)
+    assert spec.metadata["executable"] is False
+
+
+async def test_as_many_candidates_are_found_as_the_engine_or_the_request_says() -> None:
+    engine = RAGMCPEngine(similarity_threshold=0.0, top_k_candidates=3, enable_llm_validation=False)
+    assert len((await engine.execute_rag_mcp_pipeline("data")).retrieved_mcps) == 3
+    assert len((await engine.execute_rag_mcp_pipeline("data", {"top_k": 1})).retrieved_mcps) == 1
+
+
+def test_the_readmes_snippet_runs() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    [snippet] = re.findall(r"^python - <<'PY'\n(.*?)^PY$", readme, re.DOTALL | re.MULTILINE)
     done = subprocess.run(
         [sys.executable, "-c", snippet],
         env={"PATH": ""},
