@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -313,6 +314,29 @@ async def test_statistics_wait_while_the_bus_is_away_and_leave_once() -> None:
     await publisher.stop()
     [kept] = bus.kept()
     assert len(decode(kept.payload, StatisticsBatch).statistics) == 1
+
+
+async def test_nothing_leaves_without_its_account_nor_beyond_it_after_a_restart(
+    bus: WatchedBus, tmp_path: Path
+) -> None:
+    folder = tmp_path / "state"
+    folder.touch()
+    policy = Policy(k=5, budget=1.0, account=folder / "account.db")
+
+    async def see_five() -> int:
+        publisher = RecordPublisher(bus, "globex", policy=policy)
+        await publisher.start()
+        for _ in range(5):
+            publisher.add(a_record())
+        await publisher.stop()
+        return publisher.published
+
+    with capture_logs() as logs:
+        assert await see_five() == 0
+    [said] = [entry for entry in logs if entry["event"] == "statistics_kept"]
+    assert str(tmp_path) not in str(said)
+    folder.unlink()
+    assert [await see_five(), await see_five()] == [1, 0]
 
 
 def test_a_caller_reports_what_a_better_provider_would_have_done_better() -> None:

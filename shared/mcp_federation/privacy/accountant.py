@@ -14,7 +14,7 @@ from typing import Self
 
 from mcp_federation.errors import InternalError
 
-LOCK_TIMEOUT = 0.2
+LOCK_TIMEOUT = 0.05
 """Seconds that a round of releases waits for another process of the organisation; the next round is soon."""
 
 _ROUNDING = 1e-9
