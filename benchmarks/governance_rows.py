@@ -17,7 +17,7 @@ from mcp_federation.governance.quality import QUALITY
 from mcp_federation.governance.security import security_catalogue
 from mcp_federation.governance.verdict import decide, judge
 from scripts.detector.data import DECLARED, Row
-from scripts.detector.training import best_score, generated_examples, real_examples, train
+from scripts.detector.training import best_score, generated_examples, real_examples, train, train_head
 
 Say = Callable[[str], None]
 Heads = Mapping[str, Head]
@@ -91,12 +91,13 @@ def leave_family_out(rows: Sequence[Row], say: Say) -> dict[str, tuple[int, int]
     examples = [*real_examples(rows), *generated_examples(rows)]
     fresh = generated_examples(rows, seed=7, each=100)
     found = {}
-    for group in sorted({each.group for each in fresh if each.label}):
-        say(f"training without {group}")
-        tools = [each for each in fresh if each.group == group]
-        trained = train([each for each in examples if each.group != group])[tools[0].label]
+    for label, group in sorted({(each.label, each.group) for each in fresh if each.label}):
+        family = f"{label}: {group}"
+        say(f"training without {family}")
+        tools = [each for each in fresh if (each.label, each.group) == (label, group)]
+        trained = train_head([each for each in examples if each.group != group], label)
         chances = [trained.probability(best_score(trained, each.bag)) for each in tools]
-        found[group] = (sum(chance >= trained.quarantine for chance in chances), len(tools))
+        found[family] = (sum(chance >= trained.quarantine for chance in chances), len(tools))
     return found
 
 

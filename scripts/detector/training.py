@@ -21,13 +21,13 @@ from scripts.detector.generate import Text, attacks, capabilities, honest
 SEED: Final = 44
 EACH: Final = 500
 """Generated texts of a family."""
-HONEST_EACH: Final = 700
+HONEST_EACH: Final = 400
 FOLDS: Final = 3
 ROUNDS: Final = 2
-STEPS: Final = 100
+STEPS: Final = 60
 PRIOR: Final = 0.05
 """The share of attacks that probabilities are calibrated to."""
-HELD: Final = {INSTRUCTIONS: 0.0025, CAPABILITY: 0.0006}
+HELD: Final = {INSTRUCTIONS: 0.0026, CAPABILITY: 0.0009}
 """The share of unseen honest tools that each head may hold for a person."""
 REFUSED: Final = {INSTRUCTIONS: 0.0003, CAPABILITY: 0.0}
 """The share of them that it may reject; a stated capability is never rejected by the model."""
@@ -90,9 +90,15 @@ def generated_examples(rows: Sequence[Row], seed: int = SEED, each: int = EACH) 
     return found
 
 
-def train(examples: Sequence[Example], *, calibrated: bool = True) -> dict[str, Head]:
+def train(examples: Sequence[Example]) -> dict[str, Head]:
     """Both heads; their probabilities and bounds come from folds by server and by family of attacks."""
-    return {label: _head(examples, label, calibrated) for label in (INSTRUCTIONS, CAPABILITY)}
+    return {label: train_head(examples, label) for label in (INSTRUCTIONS, CAPABILITY)}
+
+
+def train_head(examples: Sequence[Example], label: str) -> Head:
+    """The head that tells attacks with this label."""
+    fitted = _fit(examples, label)
+    return _calibrated(Head(fitted.weights, fitted.intercept), examples, label)
 
 
 def best_score(head: Head | Fit, tool: Bag) -> float:
@@ -127,12 +133,6 @@ def _over(text: Text, description: str, pick: random.Random) -> str:
 
 def _sentences(description: str) -> list[str]:
     return [sentence[:200].rstrip(".") for sentence in description.replace("\n", " ").split(". ")]
-
-
-def _head(examples: Sequence[Example], label: str, calibrated: bool) -> Head:
-    fitted = _fit(examples, label)
-    head = Head(fitted.weights, fitted.intercept)
-    return _calibrated(head, examples, label) if calibrated else head
 
 
 def _fit(examples: Sequence[Example], label: str) -> Fit:
