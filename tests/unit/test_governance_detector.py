@@ -115,6 +115,52 @@ def test_tokens_are_words_and_kinds_of_things() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("send_email", ["<ref>"]),
+        ("`getUser`", ["<ref>"]),
+        ("read-many-files", ["<ref>"]),
+        ("send_email(),", ["<ref>"]),
+        ("max_results", ["<name>"]),
+        ("TestRail", ["<name>"]),
+        ("read-only", ["read", "only"]),
+        ("'all'", ["<literal>"]),
+        ("'head office'", ["<literal>", "head", "office"]),
+    ],
+)
+def test_a_name_that_says_what_is_done_is_another_tool(text: str, kinds: list[str]) -> None:
+    assert tokens(text)[0] == kinds
+
+
+def test_a_tools_own_name_and_parameters_are_no_other_tools() -> None:
+    schema = {"type": "object", "properties": {"sort_by": {"type": "string"}}}
+    text = "Before calling get_page, you must always set sort_by to 'a'."
+    for name, expected in (
+        ("get_page", "calling this tool you must always set parameter to"),
+        ("x", "calling <ref> you must always set parameter to"),
+    ):
+        tool = unjudgeable(a_tool(name, text, schema=schema))
+        said = [" ".join(passage.words) for passage in passages(read(tool))]
+        assert any(expected in words for words in said), said
+
+
+def test_names_and_paths_count_with_the_word_that_says_what_they_are() -> None:
+    known = lexicon()
+    for text, concept in (
+        ("<name> parameter", "argument"),
+        ("post <path>", "route"),
+        ("<ref> runs", "<ref>"),
+    ):
+        place, number = known.hits(text.split())[0]
+        assert (place, known.names[number]) == (0, concept)
+
+
+def test_what_honest_tools_say_all_the_time_is_not_weighed() -> None:
+    assert passages(read(unjudgeable(a_tool(description=CLEAN)))) == ()
+    assert passages(read(unjudgeable(a_tool(description=STEALING))))
+
+
+@pytest.mark.parametrize(
     ("verb", "forms"),
     [
         ("use", {"use", "uses", "used", "using"}),

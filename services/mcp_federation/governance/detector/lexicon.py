@@ -4,6 +4,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib import resources
+from itertools import chain
 from typing import Final
 
 from mcp_federation.governance.detector.tokens import KINDS, tokens
@@ -62,13 +63,10 @@ def lexicon() -> Lexicon:
 
 def _phrases(entry: str) -> Iterator[tuple[str, ...]]:
     """The phrases that an entry stands for: `call~ it` for call, calls, called and calling it."""
-    if entry in KINDS:
-        yield (entry,)
-        return
     word, mark, rest = entry.partition("~")
     for form in inflections(word) if mark else (word,):
-        phrase = tuple(tokens(form + rest)[0])
-        if phrase:
+        parts = [[part] if part in KINDS else tokens(part)[0] for part in f"{form}{rest}".split()]
+        if phrase := tuple(chain.from_iterable(parts)):
             yield phrase
 
 

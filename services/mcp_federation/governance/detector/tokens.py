@@ -79,7 +79,7 @@ _DEEDS = frozenset(
 )  # fmt: skip
 """What tools are named after, most often first or last in the name."""
 _PARTS = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-_REF = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[_.:/-][A-Za-z0-9_]+)*(?:\(\))?")
+_REF = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[_.:/-][A-Za-z0-9_]+)*")
 _CAMEL = re.compile(r"[a-z0-9][A-Z]")
 _WORDS = re.compile(
     "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]|[^\\W\\d_]+|\\d[\\d.,:]*|[\uff0c\u3001]"
@@ -137,7 +137,7 @@ _cached = lru_cache(maxsize=_CACHED)(_classify)
 
 
 def _words(chunk: str) -> list[str]:
-    core = chunk.lstrip(_OPENING).rstrip(_CLOSING)
+    core = chunk.lstrip(_OPENING).rstrip(_CLOSING).removesuffix("(")
     kind = _kind(chunk, core)
     if kind:
         return [kind]
@@ -189,12 +189,12 @@ def _unquoted(core: str) -> str:
 
 
 def _is_name(core: str) -> bool:
-    return "_" in core or core.endswith("()") or (bool(_CAMEL.search(core)) and not _is_word(core))
+    return "_" in core or (bool(_CAMEL.search(core)) and not _is_word(core))
 
 
 def _named(core: str) -> str:
     parts = _PARTS.findall(core)
-    is_deed = core.endswith("()") or not _DEEDS.isdisjoint(part.lower() for part in (*parts[:1], *parts[-1:]))
+    is_deed = not _DEEDS.isdisjoint(part.lower() for part in (*parts[:1], *parts[-1:]))
     return REF if is_deed else NAME
 
 
