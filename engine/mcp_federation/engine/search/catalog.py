@@ -21,6 +21,9 @@ NO_PIECE = -1
 COARSE = 64
 """Dimensions of the vectors that candidates are chosen by."""
 
+STEP = np.float32(1 / 254)
+"""What the components of a unit vector are kept in whole numbers of; beyond 0.5 they are cut off."""
+
 ARRAYS = ("gists", "wholes", "coarse", "pieces", "servers", "taken", "server_lengths")
 """The attributes of a catalog that have a row for each slot."""
 
@@ -64,8 +67,8 @@ class Catalog:
         self.keys: list[str | None] = []
         self._free: list[int] = []
         self.server_ids: dict[str, int] = {}
-        self.gists = np.zeros((0, encoder.dimensions), dtype=np.float16)
-        self.wholes = np.zeros((0, encoder.dimensions), dtype=np.float16)
+        self.gists = np.zeros((0, encoder.dimensions), dtype=np.int8)
+        self.wholes = np.zeros((0, encoder.dimensions), dtype=np.int8)
         self.coarse = np.zeros((0, min(COARSE, encoder.dimensions)), dtype=np.float32)
         self.pieces = np.zeros((0, NAME_PIECES + SERVER_PIECES), dtype=np.int32)
         self.servers = np.zeros(0, dtype=np.int32)
@@ -88,7 +91,7 @@ class Catalog:
         self.keys[slot] = key
         self.taken[slot] = True
         self.words.add(slot, document.fields)
-        self.gists[slot], self.wholes[slot] = document.gist, document.whole
+        self.gists[slot], self.wholes[slot] = _stepped(document.gist), _stepped(document.whole)
         self.coarse[slot] = self.shortened(document.whole)
         self.pieces[slot], self.server_lengths[slot] = document.pieces, document.server_length
         self.servers[slot] = self.server_ids.setdefault(document.server, len(self.server_ids))
@@ -159,6 +162,11 @@ class Catalog:
             self.keys += [None] * (new - old)
             self._free = list(range(new - 1, old - 1, -1))
         return self._free.pop()
+
+
+def _stepped(vector: Floats) -> NDArray[np.int8]:
+    stepped: NDArray[np.int8] = np.clip(np.rint(vector / STEP), -127, 127).astype(np.int8)
+    return stepped
 
 
 def _padded(ids: Sequence[int] | Pieces, width: int) -> Pieces:

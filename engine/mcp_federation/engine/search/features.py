@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mcp_federation.engine.search.catalog import NAME_PIECES, NO_PIECE, Catalog
+from mcp_federation.engine.search.catalog import NAME_PIECES, NO_PIECE, STEP, Catalog
 from mcp_federation.engine.search.encoder import unit
 from mcp_federation.engine.search.request import Request
 from mcp_federation.engine.text import terms
@@ -112,12 +112,12 @@ def recall(encoding: Encoding, catalog: Catalog) -> Recall:
 def features(encoding: Encoding, found: Recall, slots: Slots, catalog: Catalog) -> Floats:
     """One row per candidate slot, one column per name of `FEATURES`."""
     words, values = found.words[slots], found.values[slots]
-    gists = catalog.gists[slots].astype(np.float32) @ encoding.vectors.T
+    gists = catalog.gists[slots] @ (STEP * encoding.vectors.T)
     columns = [
         words / (EVIDENCE + words),
         values / (1 + values),
         _covered(encoding, slots, catalog),
-        catalog.wholes[slots].astype(np.float32) @ encoding.vectors[0],
+        catalog.wholes[slots] @ (STEP * encoding.vectors[0]),
         gists[:, 1:].max(axis=1) if gists.shape[1] > 1 else gists[:, 0],
         *_by_pieces(encoding, slots, catalog),
     ]
