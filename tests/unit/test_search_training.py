@@ -37,7 +37,7 @@ def test_a_request_for_a_tool_that_is_not_there_is_not_written() -> None:
 def test_a_weight_is_learned_where_it_pays_and_stays_where_it_does_not() -> None:
     chance = np.random.default_rng(0)
     serving = [np.eye(20, dtype=np.bool_)[place % 20] for place in range(40)]
-    rows = [chance.random((20, len(FEATURES)), dtype=np.float32) / 10 for _ in serving]
+    rows = [(chance.random((20, len(FEATURES))) / 10).astype(np.float32) for _ in serving]
     for row, serves in zip(rows, serving, strict=True):
         row[:, FEATURES.index("covered")] += serves
         row[:, FEATURES.index("value_words")] = 0.5
