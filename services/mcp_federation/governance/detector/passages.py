@@ -24,6 +24,9 @@ LONGEST: Final = 40
 LONG_NAME: Final = 12
 """Characters of a parameter's name that may hold a message."""
 
+MAX_PARAMETERS: Final = 64
+"""Parameters whose names are known in the texts; looking for thousands in thousands would take seconds."""
+
 _STRUCTURE = frozenset({"type", "format", "$schema", "$ref", "$id", "contentEncoding", "contentMediaType"})
 START_CONCEPT: Final = KINDS.index(START)
 
@@ -111,7 +114,9 @@ def _sorted(reading: Reading) -> tuple[list[Source], list[Source], list[Source]]
     tool = reading.registration.tool
     own = tool.name.rpartition(".")[2]
     own = own if len(own) > 3 and is_identifier(own) else ""
-    parameters = {text.text for text in reading.texts if _is_parameter(text)}
+    # The longest first: one name may be part of another.
+    parameters = sorted({text.text for text in reading.texts if _is_parameter(text)}, key=_longest_first)
+    parameters = parameters[:MAX_PARAMETERS]
     prose: list[Source] = []
     names: list[Source] = []
     for text in reading.texts:
@@ -131,6 +136,10 @@ def _sorted(reading: Reading) -> tuple[list[Source], list[Source], list[Source]]
                     shown = shown.replace(parameter, "parameter")
             prose.append((text, shown))
     return prose, names, list(hidden_texts(reading))
+
+
+def _longest_first(name: str) -> tuple[int, str]:
+    return -len(name), name
 
 
 def _is_parameter(text: Text) -> bool:
