@@ -1,4 +1,4 @@
-"""What learning from others is worth: `python benchmarks/learning.py [--json FILE]`.
+"""What learning from others is worth: `python benchmarks/learning.py [--seed N] [--repeats N] [--json FILE]`.
 
 A seeded simulation of organisations that call tools, of which each has several providers, on the engine's own
 predictor, privacy and metrics code. Who calls takes the provider that the engine would recommend for the
