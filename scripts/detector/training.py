@@ -27,7 +27,7 @@ ROUNDS: Final = 2
 STEPS: Final = 60
 PRIOR: Final = 0.05
 """The share of attacks that probabilities are calibrated to."""
-HELD: Final = {INSTRUCTIONS: 0.0026, CAPABILITY: 0.0009}
+HELD: Final = {INSTRUCTIONS: 0.0023, CAPABILITY: 0.0008}
 """The share of unseen honest tools that each head may hold for a person."""
 REFUSED: Final = {INSTRUCTIONS: 0.0003, CAPABILITY: 0.0}
 """The share of them that it may reject; a stated capability is never rejected by the model."""
