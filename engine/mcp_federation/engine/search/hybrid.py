@@ -111,7 +111,8 @@ class HybridRetriever:
         if not len(slots):
             return []
         rows = features(encoding, found, slots, self.catalog)
-        scores = self._ranking.scores(rows).tolist()
+        # Equal documents differ in their last bits, by where they stand in the matrix.
+        scores = self._ranking.scores(rows).round(5).tolist()
         ranked = sorted(
             (-score, self.catalog.key(slot), row)
             for row, (score, slot) in enumerate(zip(scores, slots, strict=True))
