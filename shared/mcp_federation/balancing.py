@@ -156,7 +156,7 @@ class Balancer:
         max_providers: int = MAX_PROVIDERS,
     ) -> None:
         self._figures = figures
-        self._home = home
+        self.home = home
         self._clock = clock
         self._rng = rng or random.Random()  # noqa: S311 - spreads load, keeps no secret
         self._explore = explore
@@ -226,9 +226,9 @@ class Balancer:
         """One pass over random neighbours: the cheaper goes ahead, the dearer meets the next."""
         if len(tools) < 2 or self._rng.random() < self._explore:
             return
-        if self._home is not None:
+        if self.home is not None:
             # Home is always one of the first two.
-            home = next((index for index, tool in enumerate(tools) if tool.node == self._home), 0)
+            home = next((index for index, tool in enumerate(tools) if tool.node == self.home), 0)
             tools[0], tools[home] = tools[home], tools[0]
         cost = self._cost(tools[0], now)
         for index in range(1, len(tools)):
@@ -252,7 +252,7 @@ class Balancer:
                 own = max(latency, UNANSWERED_LATENCY) if seen.latency is None else seen.latency
                 latency += (own - latency) * trust
         cost = (in_flight + 1) * max(latency, MIN_LATENCY) / max(success, MIN_SUCCESS)
-        return cost * HOME_BIAS if tool.node == self._home else cost
+        return cost * HOME_BIAS if tool.node == self.home else cost
 
 
 def _key(tool: CatalogTool) -> str:

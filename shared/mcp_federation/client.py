@@ -32,12 +32,15 @@ from mcp_federation.contract.names import split_federated_name
 from mcp_federation.contract.subjects import CANCEL, Header
 from mcp_federation.errors import (
     Cancelled,
+    DeadlineExceeded,
     FederationError,
     InternalError,
+    InvalidArguments,
     InvalidRequest,
     NodeLost,
     NodeUnavailable,
     NotExecutable,
+    Overloaded,
     ToolFailed,
     ToolNotFound,
 )
@@ -53,6 +56,9 @@ log = get_logger("client")
 OnOutcome = Callable[[CatalogTool, float, FederationError | None], None]
 
 DEFAULT_TIMEOUT = 30.0
+MAX_NAMED = 5
+"""The most names that an error's text lists."""
+
 REPLY_GRACE = 0.25
 """Seconds that a caller waits beyond the deadline, so that the node's own answer to it arrives."""
 
@@ -62,7 +68,8 @@ class FederationClient:
 
     `home` names the node whose tools a plain name prefers, where no `balancer` knows that already.
     `on_outcome` is called with each try's provider, its seconds, and what it failed with; it must not raise.
-    `max_payload` bounds arguments and results, in bytes. Its owner closes it.
+    `max_payload` bounds arguments and results, in bytes. Without `waits_for_room` a call that every provider
+    refused as overloaded is not tried again: who calls has the hint when to. Its owner closes it.
     """
 
     def __init__(
@@ -74,8 +81,10 @@ class FederationClient:
         balancer: Balancer | None = None,
         on_outcome: OnOutcome | None = None,
         max_payload: int = DEFAULT_LIMIT,
+        waits_for_room: bool = True,
     ) -> None:
         self._on_outcome = on_outcome
+        self._waits_for_room = waits_for_room
         self._bus = bus
         self.catalog = catalog
         self._balancer = Balancer(home=home) if balancer is None else balancer
@@ -123,10 +132,13 @@ class FederationClient:
     def candidates(self, name: str) -> list[CatalogTool]:
         """The tools that a name may mean, best first: one for `local@node`, every provider for a plain name.
 
-        Where none is published, those that were until their MCP server went down: a call has it tried again.
+        Providers of one tool have one digest. Another tool of the same name is never a provider: the home
+        node's is meant, or else the name is ambiguous. Where none is published, those that were until their
+        MCP server went down: a call has it tried again.
 
         Raises:
             ToolNotFound: none.
+            InvalidRequest: several tools that differ have that name, none of them the home node's.
         """
         local, node = split_federated_name(name)
         state = self.catalog.state
@@ -137,6 +149,7 @@ class FederationClient:
             raise ToolNotFound(f"no tool is called {name!r}", {"name": name})
         if len(providers) == 1:
             return providers
+        providers = _of_one_tool(name, providers, self._balancer.home)
         ready = [tool for tool in providers if tool.executable and state.is_available(tool.node)]
         rest = [tool for tool in providers if tool not in ready]
         return self._balancer.order(ready) + sorted(rest, key=lambda tool: not tool.executable)
@@ -179,6 +192,8 @@ class FederationClient:
         """
         if on_progress is not None:
             check_callback(on_progress)
+        if not timeout > 0:
+            raise DeadlineExceeded("no time is left for the call: it was not sent")
         providers = [tool for tool in self.candidates(name) if tool.executable]
         if not providers:
             raise NotExecutable(f"{name!r} is described only: nothing runs it")
@@ -187,6 +202,8 @@ class FederationClient:
         try:
             return await self._try_each(call)
         except _RefusedError:
+            if not self._waits_for_room and isinstance(call.refusal, Overloaded):
+                raise call.refusal from None
             return await self._try_again(call)
         finally:
             # An error holds the frames that it came through, and they the call: a circle around the payload.
@@ -253,7 +270,7 @@ class FederationClient:
     async def _request(
         self, tool: CatalogTool, arguments: dict[str, Any], timeout: float, call: Call
     ) -> CallResult:
-        payload = encode(CallParams(name=tool.name, arguments=arguments))
+        payload = _payload(tool, arguments)
         headers = {
             Header.TIMEOUT_MS: str(max(1, int(timeout * 1000))),
             Header.REQUEST_ID: call.request_id(tool),
@@ -268,7 +285,7 @@ class FederationClient:
     async def _answer(
         self, tool: CatalogTool, payload: bytes, timeout: float, headers: dict[str, str], call: Call
     ) -> CallResult:
-        alive = WhileAlive(self._bus, self._alarms, tool.node, self.catalog.state.instances(tool.node))
+        alive = WhileAlive(self._bus, self._alarms, tool.node, self.catalog.state.instances)
         try:
             async with alive:
                 reply = await self._bus.request(
@@ -317,6 +334,27 @@ def _on_interim(alive: WhileAlive, on_progress: OnProgress | None, delivery: Del
 
 def _unavailable(tool: CatalogTool) -> NodeUnavailable:
     return NodeUnavailable(f"the node {tool.node!r} does not answer", {"node": tool.node, "tool": tool.name})
+
+
+def _of_one_tool(name: str, providers: list[CatalogTool], home: str | None) -> list[CatalogTool]:
+    """Who provides the tool that is meant: nobody takes its calls over by publishing another of its name."""
+    meant = [tool for tool in providers if tool.node == home] or [
+        tool for tool in providers if tool.executable
+    ]
+    digests = {tool.entry.digest for tool in meant or providers}
+    if len(digests) > 1:
+        names = sorted(tool.federated_name for tool in meant or providers)
+        raise InvalidRequest(
+            f"several tools are called {name!r} and differ: {', '.join(names[:MAX_NAMED])}", {"names": names}
+        )
+    return [tool for tool in providers if tool.entry.digest in digests]
+
+
+def _payload(tool: CatalogTool, arguments: dict[str, Any]) -> bytes:
+    try:
+        return encode(CallParams(name=tool.name, arguments=arguments))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidArguments(f"the arguments are not JSON: {error}") from error
 
 
 def _result(payload: bytes) -> CallResult:

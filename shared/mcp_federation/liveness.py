@@ -6,7 +6,7 @@ NATS says at once that nobody listens, but not that a listener died with the req
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -61,24 +61,26 @@ class WhileWatched(ABC):
 class WhileAlive(WhileWatched):
     """A block that is left with `NodeLost` once the instance that has the call is not there any more.
 
-    Which one that is tells itself, to `holder`. Before, all of them would have to be gone; or one, without
-    any other telling. Instances that are busy or slow are there; one is gone when nobody listens on its own
-    subject.
+    Which one that is tells itself, to `holder`; `instances` gives those that are heard of by the node's name.
+    Before it tells, all of them would have to be gone; or one, without any other telling. Instances that are
+    busy or slow are there; one is gone when nobody listens on its own subject.
     """
 
-    def __init__(self, bus: Bus, alarms: Alarms, node: str, instances: Iterable[str]) -> None:
+    def __init__(
+        self, bus: Bus, alarms: Alarms, node: str, instances: Callable[[str], Iterable[str]]
+    ) -> None:
         self.holder: str | None = None
         self.all_lost = False
         self._bus = bus
         self._node = node
-        self._instances = tuple(instances)
+        self._instances = instances
+        self._heard_of: set[str] = set()
         self._alarms = alarms
         self._alarm = 0
 
     async def __aenter__(self) -> Self:
-        if self._instances:
-            begin = partial(self._begin, asyncio.current_task())
-            self._alarm = self._alarms.set(time.monotonic() + FIRST_LOOK, begin)
+        begin = partial(self._begin, asyncio.current_task())
+        self._alarm = self._alarms.set(time.monotonic() + FIRST_LOOK, begin)
         return self
 
     async def __aexit__(
@@ -93,11 +95,13 @@ class WhileAlive(WhileWatched):
     async def _look(self) -> None:
         missed = 0
         while True:
-            watched = (self.holder,) if self.holder is not None else self._instances
+            # A caller that has just come may have heard of none; one that is gone is soon heard of no more.
+            self._heard_of.update(self._instances(self._node))
+            watched = {self.holder} if self.holder is not None else set(self._heard_of)
             there = await asyncio.gather(*map(self._is_there, watched))
             missed = 0 if all(there) else missed + 1
-            if not any(there) or (missed >= PATIENCE and self.holder is None):
-                self.all_lost = not any(there) and len(self._instances) == len(watched)
+            if watched and (not any(there) or (missed >= PATIENCE and self.holder is None)):
+                self.all_lost = not any(there) and self._heard_of <= watched
                 return
             await asyncio.sleep(INTERVAL)
 

@@ -40,6 +40,20 @@ def get_logger(component: str) -> FilteringBoundLogger:
     return logger
 
 
+def _log_as_a_library() -> None:
+    """Leave it to the application's `logging` what is shown, and where; of itself nothing goes to stdout."""
+    structlog.configure(
+        processors=[
+            _mask_secrets,
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["event"]),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=lambda *_: logging.getLogger("mcp_federation"),
+        cache_logger_on_first_use=False,
+    )
+
+
 def configure_logs(
     level: Level = "info", *, pretty: bool | None = None, stream: TextIO | None = None
 ) -> None:
@@ -138,3 +152,7 @@ def _route_standard_library(numeric: int) -> None:
     root.handlers[:] = [_ToStructlog()]
     # Libraries are terse: their INFO is our DEBUG.
     root.setLevel(max(numeric, logging.WARNING) if numeric >= logging.INFO else numeric)
+
+
+if not structlog.is_configured():
+    _log_as_a_library()

@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     max_payload: int = Field(
         64 * 1024 * 1024,
         ge=1024,
-        description="the largest arguments, and the largest result, of an execution",
+        description="the largest call, and the largest result, in bytes of JSON (the SDK sends a text twice)",
     )
     max_body: int = Field(1024 * 1024, ge=1024, description="the largest request body but that of /execute")
     max_depth: int = Field(64, ge=1, le=500, description="the deepest nesting of a request body")

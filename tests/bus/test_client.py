@@ -315,6 +315,32 @@ async def test_a_call_ends_with_the_instance_that_has_it_though_others_are_there
     assert mesh.client.catalog.state.is_available("globex")
 
 
+async def test_a_caller_that_has_heard_of_no_instance_notices_that_the_one_which_has_its_call_is_gone(
+    mesh: Mesh,
+) -> None:
+    holding = Holding(mesh)
+    call = await holding.start()
+    await holding.tell(Running(instance="one"), "running")
+    with pytest.raises(NodeLost):
+        await asyncio.wait_for(call, 10)
+
+
+@pytest.mark.parametrize("timeout", [0, -5, float("nan")])
+async def test_a_call_without_any_time_left_is_not_sent(mesh: Mesh, timeout: float) -> None:
+    await mesh.publish("acme", "echo")
+    await mesh.serve("acme")
+    with pytest.raises(DeadlineExceeded):
+        await mesh.client.execute("echo@acme", timeout=timeout)
+    assert not mesh.calls
+
+
+@pytest.mark.parametrize("value", [object(), "\ud800", {1: object()}])
+async def test_arguments_that_are_not_json_are_told_as_such(mesh: Mesh, value: Any) -> None:
+    await mesh.publish("acme", "echo")
+    with pytest.raises(InvalidArguments, match="not JSON"):
+        await mesh.client.execute("echo@acme", {"value": value})
+
+
 async def test_progress_comes_in_order_ahead_of_the_answer_to_whom_asked_for_it(mesh: Mesh) -> None:
     steps = [Progress(progress=float(step), total=3.0, message="größer") for step in range(4)]
 

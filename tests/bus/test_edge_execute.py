@@ -188,19 +188,51 @@ async def test_a_node_that_is_gone_fails_the_call_at_once(edge: Edge, bus: Bus) 
     assert shown["available"] is False
 
 
-async def test_a_plain_name_goes_on_to_the_next_provider_with_its_own_argument_order(
+async def full(**_: Any) -> dict[str, Any]:
+    raise Overloaded("full")
+
+
+async def test_a_plain_name_goes_on_to_the_next_provider_of_the_same_tool(
     edge: Edge, home: BusNode, bus: Bus
 ) -> None:
-    async def full(**_: Any) -> dict[str, Any]:
-        raise Overloaded("full")
-
     there = BusNode(bus, "there")
     await there.start()
-    for node, order, handler in ((home, ("a", "b"), full), (there, ("b", "a"), echo)):
-        await node.publish(Tool(name="shared", input_schema=schema_of("a", "b"), parameters=order), handler)
+    tool = Tool(name="shared", input_schema=schema_of("a", "b"), parameters=("a", "b"))
+    for node, handler in ((home, full), (there, echo)):
+        await node.publish(tool, handler)
         await edge.sees_tool(node.name, "shared")
     answer = await execute(edge, "shared", 1, 2)
-    assert answer.json == {"result": {"b": 1, "a": 2}, "node": "there", "tool": "shared"}
+    assert answer.json == {"result": {"a": 1, "b": 2}, "node": "there", "tool": "shared"}
+
+
+async def test_another_tool_of_the_same_name_never_gets_the_calls(
+    edge: Edge, home: BusNode, bus: Bus
+) -> None:
+    strangers = [BusNode(bus, name) for name in ("eve", "mallory")]
+    await home.publish(Tool(name="shared", description="Ours."), full)
+    await edge.sees_tool(HOME, "shared")
+    for stranger in strangers:
+        await stranger.start()
+        for name in ("shared", "elsewhere"):
+            await stranger.publish(Tool(name=name, description=f"That of {stranger.name}."), echo)
+            await edge.sees_tool(stranger.name, name)
+    assert (await execute(edge, "shared")).json["code"] == "overloaded"
+    answer = await execute(edge, "elsewhere")
+    assert (answer.status, answer.json["names"]) == (400, ["elsewhere@eve", "elsewhere@mallory"])
+
+
+async def test_a_refusal_for_want_of_room_is_told_at_once(edge: Edge, home: BusNode) -> None:
+    calls = 0
+
+    async def count(**_: Any) -> dict[str, Any]:
+        nonlocal calls
+        calls += 1
+        raise Overloaded("full", {"retry_after_ms": 10})
+
+    await home.publish(Tool(name="narrow"), count)
+    await edge.sees_tool(HOME, "narrow")
+    assert (await execute(edge, "narrow")).status == 429
+    assert calls == 1
 
 
 async def test_a_refusal_says_more_than_that_the_next_is_described_only(edge: Edge, bus: Bus) -> None:

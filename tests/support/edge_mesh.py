@@ -244,7 +244,9 @@ async def running_edge(
     await catalog.start()
     await metadata.start()
     balancer = Balancer(home=settings.node, explore=0)
-    client = FederationClient(bus, catalog, balancer=balancer, on_outcome=metadata.observe)
+    client = FederationClient(
+        bus, catalog, balancer=balancer, on_outcome=metadata.observe, waits_for_room=False
+    )
     app = create_app(client, bus, settings, metadata, replayed=replayed)
     transport = httpx2.ASGITransport(app)
     headers = {"Authorization": f"Bearer {TOKEN}"} if settings.token else {}

@@ -4,6 +4,8 @@ import io
 import json
 import logging
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
@@ -33,6 +35,20 @@ def out() -> io.StringIO:
 @pytest.fixture
 def lines(out: io.StringIO) -> Lines:
     return lambda: [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def test_as_a_library_it_prints_nothing_and_leaves_the_choice_to_logging() -> None:
+    code = """
+import logging, sys
+from mcp_federation.logs import get_logger
+get_logger("client").warning("message_refused", reason="x", token="s3cret")
+logging.basicConfig(stream=sys.stderr, format="%(name)s: %(message)s")
+get_logger("client").warning("message_refused", reason="50 %")
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout == ""
+    assert "mcp_federation: event='message_refused'" in ran.stderr
+    assert "s3cret" not in ran.stderr
 
 
 def test_a_line_has_the_shape_that_winston_s_collectors_read(out: io.StringIO, lines: Lines) -> None:

@@ -162,6 +162,7 @@ async def run(
                 balancer=Balancer(figures, home=settings.node),
                 on_outcome=metadata.observe,
                 max_payload=settings.max_payload,
+                waits_for_room=False,
             )
             app = create_app(client, bus, settings, metadata, replayed=replayed.is_set)
             server = HttpServer(app, started)
