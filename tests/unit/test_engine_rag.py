@@ -183,6 +183,19 @@ async def test_of_equal_matches_the_one_that_can_run_comes_first_and_then_the_be
     ]
 
 
+async def test_what_cannot_be_reached_comes_last_and_says_so_however_well_it_fits() -> None:
+    made = engine()
+    made.pareto_registry = ParetoMCPRegistry(
+        [
+            tool_spec("word_count", "gone", description="Counts the words of a text.", available=False),
+            tool_spec("reverse", "acme", description="Turns a text around."),
+        ]
+    )
+    found = await made.get_mcp_recommendations("count the words of a text")
+    assert [tool["name"] for tool in found] == ["reverse@acme", "word_count@gone"]
+    assert ["cannot be reached" in tool["recommendation_reason"] for tool in found] == [False, True]
+
+
 async def test_a_candidate_under_the_threshold_is_kept_but_ranks_lower() -> None:
     tools = [
         tool_spec("a", "acme", description="Bake bread and cake with yeast."),

@@ -22,20 +22,24 @@ def select(
     threshold: float,
     limit: int,
 ) -> list[MCPRetrievalResult]:
-    """The best `limit` results, most confident first; ties by similarity, then by name.
+    """The best `limit` results, what cannot be run now last; else by confidence, similarity, name.
 
     Confidence is 0.4 similarity + 0.2 relevance + 0.25 validation + 0.15 Pareto score. It is halved where
     the relevance (similarity in relation to the best hit) is under `threshold`, and halved where the
-    tool cannot be run now: a better record or a running server outweighs a somewhat better match of
-    words, not any match.
+    tool cannot be run now: a better record outweighs a somewhat better match of words, not any match.
     """
     best = max((hit.similarity for _, hit in found), default=0.0) or 1.0
     results = [
         _result(spec, hit, hit.similarity / best, validation, threshold)
         for (spec, hit), validation in zip(found, validations, strict=True)
     ]
-    results.sort(key=lambda r: (-r.selection_confidence, -r.similarity_score, r.mcp_spec.name))
+    results.sort(key=_order)
     return results[:limit]
+
+
+def _order(result: MCPRetrievalResult) -> tuple[bool, float, float, str]:
+    spec = result.mcp_spec
+    return not spec.runnable, -result.selection_confidence, -result.similarity_score, spec.name
 
 
 def _result(

@@ -69,8 +69,9 @@ class MCPRetrievalResult:
     """One retrieved tool; every score is in [0, 1].
 
     `similarity_score` is absolute (see `retrieval`), `relevance_score` relative to the best hit of this
-    query, `selection_confidence` what the results are ordered by; `ranking_factors` shows its making, and
-    `matched_terms` are those of the request's terms that the tool's document has.
+    query, `selection_confidence` what the results are ordered by, after whether they can be run now;
+    `ranking_factors` shows its making, and `matched_terms` are those of the request's terms that the tool's
+    document has.
     """
 
     mcp_spec: MCPToolSpec
