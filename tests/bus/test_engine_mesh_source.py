@@ -10,6 +10,7 @@ from mcp_federation.bus.protocol import Delivery, Reply
 from mcp_federation.contract.mcp import CallResult, decode_params
 from mcp_federation.contract.messages import Performance, encode
 from mcp_federation.contract.subjects import (
+    CANCEL,
     CATALOG_STREAM,
     EXECUTE,
     PERFORMANCE,
@@ -34,7 +35,11 @@ async def publisher(own_nats_server: NatsServer) -> AsyncIterator[Publisher]:
             arguments = decode_params(delivery.payload).arguments
             return Reply(encode(CallResult(structured_content={"result": arguments})))
 
+        async def ignore(_: Delivery) -> None:
+            """Nothing here takes long enough to be cancelled."""
+
         await bus.respond(EXECUTE.every("acme"), echo)
+        await bus.subscribe(CANCEL.of("acme"), ignore)
         await bus.flush()
         yield publisher
 
@@ -85,6 +90,20 @@ async def test_it_follows_the_mesh_while_it_is_open(
         await publisher.withdraw("first")
         await eventually(lambda: remote(engine) == {"orbit_calculator@acme"})
     assert remote(engine) == {"orbit_calculator@acme"}
+
+
+async def test_the_tools_of_a_node_that_was_gone_before_are_unavailable_from_the_start(
+    own_nats_server: NatsServer, publisher: Publisher
+) -> None:
+    await publisher.publish("here")
+    gone = Publisher(publisher.bus, "globex", publisher.approver)
+    await gone.publish("gone")
+    engine = await asyncio.to_thread(make_engine, own_nats_server, publisher)
+    assert [available(engine, name) for name in ("here@acme", "gone@globex")] == [True, False]
+    async with engine:
+        assert [available(engine, name) for name in ("here@acme", "gone@globex")] == [True, False]
+        await gone.presence()
+        await eventually(lambda: available(engine, "gone@globex"))
 
 
 async def test_measured_performance_replaces_the_prior_figures(

@@ -81,6 +81,7 @@ class NatsMesh:
             return  # it is followed
         async with AsyncExitStack() as stack:
             catalog, _ = await self._connect(stack, lambda: None)
+            await catalog.note_absent()
             self._take(catalog)
 
     async def start(self, on_change: OnChange) -> None:
@@ -88,6 +89,7 @@ class NatsMesh:
         stack = AsyncExitStack()
         try:
             self._catalog, self._client = await self._connect(stack, on_change)
+            await self._catalog.note_absent()
             self._catalog.on_change(on_change)
         except BaseException:
             await stack.aclose()

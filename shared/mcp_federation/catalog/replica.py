@@ -7,19 +7,23 @@ and marks a node that fell silent as unavailable: listed, not offered.
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from uuid import uuid4
 
 from mcp_federation.bus.handling import stop_task
 from mcp_federation.bus.protocol import Bus, Delivery, Follower, Stored, Subscription
 from mcp_federation.catalog.state import CatalogState, CatalogTool
 from mcp_federation.contract.messages import (
     Assessment,
+    Cancel,
     CatalogEntry,
     CatalogMessage,
     Presence,
     Ruling,
     decode,
+    encode,
 )
 from mcp_federation.contract.subjects import (
+    CANCEL,
     CATALOG,
     CATALOG_STREAM,
     EXECUTE,
@@ -27,7 +31,13 @@ from mcp_federation.contract.subjects import (
     RULING,
     RULING_STREAM,
 )
-from mcp_federation.errors import ApprovalRefused, DeadlineExceeded, FederationError, InvalidRequest
+from mcp_federation.errors import (
+    ApprovalRefused,
+    DeadlineExceeded,
+    FederationError,
+    InvalidRequest,
+    NodeUnavailable,
+)
 from mcp_federation.logs import get_logger
 from mcp_federation.trust.approvals import ApprovalVerifier
 from mcp_federation.trust.policy import Policy, Subject, weigh
@@ -37,6 +47,9 @@ log = get_logger("catalog")
 MISSED_HEARTBEATS = 3
 FIRST_INTERVAL = 2.0
 """The heartbeat, in seconds, that a node is assumed to have before it was first heard."""
+
+ASK_TIMEOUT = 0.25
+"""Seconds in which the broker says that nobody listens; who listens says nothing."""
 
 REPLAY_TIMEOUT = 10.0
 MISMATCHES = 2
@@ -109,6 +122,25 @@ class CatalogReplica:
                 self._forget_instance(node, instance)
             state.available = False
             self._notify()
+
+    async def note_absent(self) -> None:
+        """Mark the nodes that run tools, were not heard of yet, and are not there; at most `ASK_TIMEOUT` s.
+
+        A replica that just started would take a node that died before for available, until it missed its
+        heartbeats.
+        """
+        nodes = {tool.node for tool in self.state.tools() if tool.executable}
+        await asyncio.gather(*(self._ask(node) for node in nodes if not self.state.instances(node)))
+
+    async def _ask(self, node: str) -> None:
+        """Cancel a request that nobody made: a node ignores it, the broker tells where there is none."""
+        nothing = encode(Cancel(request_id=uuid4().hex))
+        try:
+            await self._bus.request(CANCEL.of(node), nothing, timeout=ASK_TIMEOUT)
+        except NodeUnavailable:
+            self.note_unavailable(node)
+        except FederationError:
+            return  # it listens, or we cannot tell
 
     async def _on_stored(self, stored: Stored) -> None:
         self._apply(stored)
