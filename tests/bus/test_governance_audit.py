@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
+from nats.js.errors import APIError
 
+from mcp_federation.bus.nats import NatsBus
 from mcp_federation.bus.protocol import Bus, Stored
 from mcp_federation.contract.messages import AuditRecord, Registration, decode, encode
 from mcp_federation.contract.subjects import AUDIT_STREAM, REGISTER
@@ -16,6 +18,7 @@ from mcp_federation.governance.trail_check import Anchor, Fault, TrailCheck
 from mcp_federation.trust.keys import TrustedKey, read_trusted_keys
 from mcp_federation.trust.seals import Sealer
 from tests.conftest import Connect
+from tests.support.nats_server import NatsServer
 from tests.support.registrations import a_registration, a_tool
 
 RECORDS = 12
@@ -112,11 +115,28 @@ def _nonsense(trail: list[Stored]) -> list[Stored]:
     return [*trail[:2], Stored(trail[2].subject, b"nonsense", 3), *trail[3:]]
 
 
-@pytest.mark.parametrize("touch", [_dropped, _renumbered, _swapped, _edited, _moved, _nonsense])
+def _copied(trail: list[Stored]) -> list[Stored]:
+    return [*trail, Stored(trail[2].subject, trail[2].payload, len(trail) + 1)]
+
+
+@pytest.mark.parametrize("touch", [_dropped, _renumbered, _swapped, _edited, _moved, _nonsense, _copied])
 def test_whatever_is_done_to_the_trail_shows(
     trail: list[Stored], keys: tuple[TrustedKey, ...], touch: Callable[[list[Stored]], list[Stored]]
 ) -> None:
     assert faults(touch(trail), keys)
+
+
+async def test_the_server_takes_nothing_out_of_the_trail(own_nats_server: NatsServer, tmp_path: Path) -> None:
+    async with await NatsBus.connect(own_nats_server.url) as bus:
+        worker = GovernanceWorker(bus, tmp_path)
+        await worker.start()
+        await register(bus, a_registration(a_tool(name="a")))
+        await worker.stop()
+        manager = bus._js
+        for attempt in (manager.purge_stream(AUDIT_STREAM.name), manager.delete_msg(AUDIT_STREAM.name, 1)):
+            with pytest.raises(APIError):
+                await attempt
+        assert len(await read(bus)) == 1
 
 
 def test_a_tail_that_was_cut_off_shows_by_what_was_noted_before(

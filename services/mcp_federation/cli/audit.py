@@ -162,7 +162,9 @@ def _show_table(console: Console, records: list[AuditRecord]) -> None:
 def _show_check(console: Console, check: TrailCheck) -> None:
     for fault in check.faults:
         console.print(Text(f"record {fault.sequence}: {safe_text(fault.why)}", "bold red"))
-    if not check.faults:
+    if not check.faults and not check.head.sequence:
+        console.print("the trail is empty: nothing was decided yet, or all of it is gone (--anchor tells)")
+    elif not check.faults:
         console.print(Text(f"the trail is whole: {check.head.sequence} records, each signed", "bold green"))
         if check.loose:
             console.print(f"the last {check.loose} are not vouched for by a later record yet")

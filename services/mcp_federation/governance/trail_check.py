@@ -1,6 +1,7 @@
 """Checks an audit trail: that governance wrote every record, and that none was changed, dropped or added."""
 
 from collections.abc import Iterable
+from hashlib import sha256
 from typing import NamedTuple
 
 from mcp_federation.bus.protocol import Stored
@@ -37,6 +38,7 @@ class TrailCheck:
         self._chain = Chain()
         self._values: dict[int, str] = {0: ""}
         self._vouched = 0
+        self._seen: dict[bytes, int] = {}
         self.faults: list[Fault] = []
 
     @property
@@ -59,6 +61,7 @@ class TrailCheck:
             if AUDIT.parse(stored.subject) != (record.node, record.name):
                 self._fault(stored, "it stands under the name of another tool")
             self._check_binding(stored, record)
+            self._check_first(stored)
         except FederationError as error:
             self._fault(stored, error.message)
         self._chain.add(stored)
@@ -76,6 +79,12 @@ class TrailCheck:
             )
         else:
             self._vouched = max(self._vouched, record.after)
+
+    def _check_first(self, stored: Stored) -> None:
+        # Genuine each time: only that governance never writes one twice tells a copy.
+        first = self._seen.setdefault(sha256(stored.payload).digest(), stored.sequence)
+        if first != stored.sequence:
+            self._fault(stored, f"it is a copy of record {first}")
 
     def _fault(self, stored: Stored, why: str) -> None:
         self.faults.append(Fault(stored.sequence, why))

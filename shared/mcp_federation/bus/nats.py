@@ -208,6 +208,8 @@ class NatsBus:
             max_bytes=spec.max_bytes,
             discard=DiscardPolicy.OLD,
             allow_direct=True,
+            deny_delete=spec.append_only,
+            deny_purge=spec.append_only,
         )
         try:
             try:

@@ -93,18 +93,22 @@ def instance_ping(instance: str) -> str:
 
 @dataclass(frozen=True)
 class StreamSpec:
-    """A JetStream stream: which subjects it keeps, and how much of each."""
+    """A JetStream stream: which subjects it keeps, and how much of each.
+
+    Of one that is `append_only` the server deletes and purges nothing.
+    """
 
     name: str
     template: Template
     last_per_subject: bool = False
+    append_only: bool = False
     max_age: timedelta | None = None
     max_bytes: int | None = None
 
 
 CATALOG_STREAM: Final = StreamSpec("MCPFED_CATALOG", CATALOG, last_per_subject=True)
 SUBMISSION_STREAM: Final = StreamSpec("MCPFED_SUBMISSIONS", SUBMISSION, last_per_subject=True)
-AUDIT_STREAM: Final = StreamSpec("MCPFED_AUDIT", AUDIT)
+AUDIT_STREAM: Final = StreamSpec("MCPFED_AUDIT", AUDIT, append_only=True)
 CASE_STREAM: Final = StreamSpec("MCPFED_CASES", CASE, last_per_subject=True)
 RULING_STREAM: Final = StreamSpec("MCPFED_RULINGS", RULING, last_per_subject=True)
 METRICS_STREAM: Final = StreamSpec(
