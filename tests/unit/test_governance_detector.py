@@ -155,8 +155,9 @@ def test_a_tools_own_name_and_parameters_are_no_other_tools() -> None:
 def test_a_parameter_whose_name_is_in_another_ones_is_told_from_it() -> None:
     schema = {"type": "object", "properties": {name: {} for name in ("sort_by", "sort_by_name", "a_sort_by")}}
     tool = unjudgeable(a_tool("x", "You must always set sort_by_name and a_sort_by.", schema=schema))
-    (said,) = {" ".join(passage.words) for passage in passages(read(tool))}
-    assert "always set parameter and parameter" in said
+    said = {" ".join(passage.words) for passage in passages(read(tool))}
+    assert said
+    assert all("always set parameter and parameter" in words for words in said)
 
 
 def test_names_and_paths_count_with_the_word_that_says_what_they_are() -> None:

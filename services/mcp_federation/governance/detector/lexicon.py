@@ -1,7 +1,7 @@
 """The concepts that a text is about, found by words and phrases of many languages. Pure."""
 
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from functools import cache
 from importlib import resources
 from itertools import chain
@@ -29,6 +29,11 @@ class Lexicon:
             word: sorted(entries, key=lambda entry: (-len(entry[0]), entry))
             for word, entries in first.items()
         }
+
+    @property
+    def words(self) -> Set[str]:
+        """The tokens that a word or phrase begins with."""
+        return self._first.keys()
 
     def hits(self, text: Sequence[str]) -> list[Hit]:
         """The concepts of the tokens, in their order. The longest phrases at a place count, and only they."""

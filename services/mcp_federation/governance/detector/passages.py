@@ -7,7 +7,7 @@ one again; an encoded text is decoded and read as passages of its own.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import islice, pairwise
 from operator import itemgetter
 from typing import Final
 
@@ -15,7 +15,7 @@ from mcp_federation.governance.checks.reading import Reading, Text
 from mcp_federation.governance.detector.lexicon import Hit, lexicon
 from mcp_federation.governance.detector.patterns import patterns
 from mcp_federation.governance.detector.plain import SHORTEST_CODE, decoded, plain
-from mcp_federation.governance.detector.tokens import KINDS, START, is_identifier, tokens
+from mcp_federation.governance.detector.tokens import KINDS, NAME, REF, START, is_identifier, tokens
 
 SHORTEST: Final = 8
 LONGEST: Final = 40
@@ -26,6 +26,9 @@ LONG_NAME: Final = 12
 
 MAX_PARAMETERS: Final = 64
 """Parameters whose names are known in the texts; looking for thousands in thousands would take seconds."""
+
+NAMELESS: Final = 3
+"""The first passages that are also read without name and title, whose words could make light of theirs."""
 
 _STRUCTURE = frozenset({"type", "format", "$schema", "$ref", "$id", "contentEncoding", "contentMediaType"})
 START_CONCEPT: Final = KINDS.index(START)
@@ -75,7 +78,12 @@ def passages(reading: Reading) -> tuple[Passage, ...]:
     Only those with a pattern or a loud concept: the rest of what honest tools say is not worth weighing.
     """
     prose, names, hidden = _sorted(reading)
-    chains = [list(_cut(prose)), list(_cut(names)), *(list(_cut([text])) for text in hidden)]
+    chains = [
+        list(_cut(prose)),
+        *(list(islice(_cut(rest), NAMELESS)) for rest in _without_names(prose)),
+        list(_cut(names)),
+        *(list(_cut([text])) for text in hidden),
+    ]
     found: list[Passage] = []
     for chain in chains:
         found += chain
@@ -113,7 +121,7 @@ def _sorted(reading: Reading) -> tuple[list[Source], list[Source], list[Source]]
     """The texts that are prose, those that are names of parameters, and those that were encoded."""
     tool = reading.registration.tool
     own = tool.name.rpartition(".")[2]
-    own = own if len(own) > 3 and is_identifier(own) else ""
+    own = own if len(own) > 3 and is_identifier(own) and _is_one_name(own) else ""
     # The longest first: one name may be part of another.
     parameters = sorted({text.text for text in reading.texts if _is_parameter(text)}, key=_longest_first)
     parameters = parameters[:MAX_PARAMETERS]
@@ -138,13 +146,32 @@ def _sorted(reading: Reading) -> tuple[list[Source], list[Source], list[Source]]
     return prose, names, list(hidden_texts(reading))
 
 
+def _without_names(prose: list[Source]) -> Iterator[list[Source]]:
+    """The prose behind the name, and behind the title."""
+    for name in ("name", "title"):
+        if prose and prose[0][0].path == (name,):
+            prose = prose[1:]
+            yield prose
+
+
 def _longest_first(name: str) -> tuple[int, str]:
     return -len(name), name
 
 
 def _is_parameter(text: Text) -> bool:
     """Whether it is the name of a parameter, and cannot be a word of a sentence."""
-    return text.is_key and text.path[-2] == "properties" and "_" in text.text and is_identifier(text.text)
+    return (
+        text.is_key
+        and text.path[-2] == "properties"
+        and "_" in text.text
+        and is_identifier(text.text)
+        and _is_one_name(text.text)
+    )
+
+
+def _is_one_name(name: str) -> bool:
+    """Whether it is read as a name and nothing else: not as the words or the path that it is spelled as."""
+    return tokens(name)[0] in ([REF], [NAME])
 
 
 def _is_unread(text: Text) -> bool:
