@@ -112,7 +112,9 @@ def _check(case: Case, order: Order) -> None:
     if order.digest != case.verdict.digest:
         raise Conflict(f"{what} was registered with another text meanwhile; look at it again")
     if any(finding.rule == "ruled-against" for finding in case.verdict.findings):
-        raise Conflict(f"{what} is rejected: a person ruled against just this text, for good; change the text")
+        raise Conflict(
+            f"{what} is rejected: a person ruled against just this text, for good; change the text"
+        )
     if case.verdict.decision == "rejected":
         raise Conflict(f"{what} is rejected; only its policy can let it pass, by the list `allow`")
     if case.verdict.decision == "approved":
