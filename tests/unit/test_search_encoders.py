@@ -1,6 +1,8 @@
 """Encoders of others, against a real HTTP endpoint, and the engine that searches with one."""
 
+import asyncio
 import json
+import threading
 from typing import Any
 
 import numpy as np
@@ -15,12 +17,14 @@ from mcp_federation.engine.retrieval import Hit
 from mcp_federation.engine.search.encoders import (
     ENCODER_VARIABLE,
     KEY_VARIABLE,
+    TIMEOUT,
     EmbeddingsEndpoint,
     configured_encoder,
 )
 from mcp_federation.engine.search.vectors import BATCH, PAUSE, VectorSearch
 from mcp_federation.errors import FederationError, InvalidRequest
 from tests.support.http_peer import HttpPeer, never, refused_url
+from tests.support.nats_server import eventually
 
 ROUTE = "POST /v1/embeddings"
 TOPICS = {"heaven": 0, "meteorology": 0, "letter": 1, "correspondence": 1}
@@ -160,6 +164,7 @@ async def test_the_engine_finds_by_another_encoder_what_shares_no_word(
         assert peer.seen[0].authorization == "Bearer secret"
     assert result.retrieved_mcps[0].mcp_spec.name == "post@acme"
     assert result.retrieved_mcps[0].ranking_factors["encoder"] == 1.0
+    assert result.pipeline_metadata["searched_by"] == "encoder"
 
 
 async def test_the_engine_searches_by_words_while_the_encoder_is_down() -> None:
@@ -167,3 +172,43 @@ async def test_the_engine_searches_by_words_while_the_encoder_is_down() -> None:
         result = await engine(refused_url()).execute_rag_mcp_pipeline("write a letter")
     assert result.retrieved_mcps[0].mcp_spec.name == "post@acme"
     assert "encoder_degraded" in [log["event"] for log in logs]
+
+
+async def test_a_request_waits_a_moment_for_an_encoder_that_hangs_and_then_does_without_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mcp_federation.engine.search.vectors.PATIENCE", 0.05)
+    with HttpPeer({ROUTE: never}) as peer, capture_logs() as logs:
+        made = engine(f"{peer.url}/v1")
+        async with asyncio.timeout(TIMEOUT / 2):
+            for _ in range(3):
+                result = await made.execute_rag_mcp_pipeline("write a letter")
+        await made.aclose()
+        assert len(peer.seen) == 1
+    assert result.retrieved_mcps[0].mcp_spec.name == "post@acme"
+    assert result.pipeline_metadata["searched_by"] == "built_in"
+    assert "encoder_degraded" in [log["event"] for log in logs]
+
+
+async def test_the_tools_are_encoded_beside_the_requests_that_did_not_wait_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mcp_federation.engine.search.vectors.PATIENCE", 0.1)
+    clock, free = Clock(), threading.Event()
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        await asyncio.to_thread(free.wait)
+        return await by_topic(request)
+
+    with HttpPeer({ROUTE: slow}) as peer:
+        search = VectorSearch(EmbeddingsEndpoint(f"{peer.url}/v1", "model"), clock)
+        search.add("a", ToolDocument("a tool", "heaven"))
+        assert await search.merge("heaven", [], 5, None) == []
+        free.set()
+
+        async def is_found() -> bool:
+            clock.now += PAUSE
+            return [hit.key for hit in await search.merge("heaven", [], 5, None)] == ["a"]
+
+        await eventually(is_found)
+        assert len([seen for seen in peer.seen if "a tool" in seen.body]) == 1

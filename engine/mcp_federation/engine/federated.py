@@ -125,6 +125,7 @@ class FederatedRAGMCPEngine(RAGMCPEngine):
 
     async def aclose(self) -> None:
         """Follow no source any longer."""
+        await super().aclose()
         self._note(await asyncio.gather(*(source.stop() for source in self._sources), return_exceptions=True))
 
     async def __aenter__(self) -> Self:

@@ -119,10 +119,18 @@ class RAGMCPEngine:
         await self._brainstorming.open()
         return True
 
+    async def aclose(self) -> None:
+        """End what goes on beside the requests."""
+        if self._vectors is not None:
+            await self._vectors.stop()
+
     async def execute_rag_mcp_pipeline(
         self, user_query: str, options: Mapping[str, Any] | None = None
     ) -> RAGMCPPipelineResult:
         """The tools for a request, best first.
+
+        The metadata's `searched_by` and `validated_by` are `encoder` and `llm` where one is configured and
+        answered in time, else `built_in` and `heuristic`.
 
         Options: `top_k` (1 to 1000), `filter_category` (an `MCPCategory` or its name),
         `enable_agent_analysis` (False keeps this request from the model). A request or option that
@@ -229,6 +237,7 @@ class RAGMCPEngine:
             "pipeline_id": query.query_id,
             "timing": {f"{stage}_ms": duration for stage, duration in watch.laps.items()},
             "search_stats": {"candidates": len(found), "selected": len(selected)},
+            "searched_by": "encoder" if any("encoder" in hit.signals for _, hit in found) else "built_in",
             "validated_by": validated_by,
         }
         return RAGMCPPipelineResult(query, selected, metadata, total, success=True)

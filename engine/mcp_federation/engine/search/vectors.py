@@ -1,10 +1,12 @@
 """Vectors of tools by an encoder of another's, beside the retriever's own search."""
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from mcp_federation.bus.handling import stop_task
 from mcp_federation.engine.documents import ToolDocument
 from mcp_federation.engine.retrieval import Hit, Keep
 from mcp_federation.engine.search.encoders import Floats, TextEncoder
@@ -16,19 +18,23 @@ log = get_logger("engine")
 BATCH = 64
 """Texts that the encoder gets at a time."""
 
+PATIENCE = 2.0
+"""Seconds that a request waits for the encoder; what is left to encode of the tools goes on meanwhile."""
+
 PAUSE = 30.0
-"""Seconds that a failing encoder is left alone, so that not every request waits for its deadline."""
+"""Seconds that one that failed or was slow is left alone, so that not every request waits for it."""
 
 SHARE = 0.5
 """The vectors' share of the similarity; the rest is the retriever's."""
 
 
 class VectorSearch:
-    """Similarity by an encoder. While the encoder fails, which is logged once, the retriever's hits stand."""
+    """Similarity by an encoder. While it fails or is slow, logged once, the retriever's hits stand."""
 
     def __init__(self, encoder: TextEncoder, clock: Callable[[], float] = time.monotonic) -> None:
         self._encoder = encoder
         self._clock = clock
+        self._filling: asyncio.Task[bool] | None = None
         self._texts: dict[str, str] = {}
         self._stale: dict[str, None] = {}
         self._rows: dict[str, Floats] = {}
@@ -78,24 +84,52 @@ class VectorSearch:
         merged.sort(key=lambda hit: (-hit.similarity, hit.key))
         return merged[:limit]
 
+    async def stop(self) -> None:
+        """Encode no more of the tools until the next request."""
+        filling, self._filling = self._filling, None
+        if filling is not None and filling.get_loop() is asyncio.get_running_loop():
+            await stop_task(filling)
+
     async def _encoded(self, query: str) -> Floats | None:
         if self._failing and self._clock() < self._ask_again_at:
             return None
+        try:
+            async with asyncio.timeout(PATIENCE):
+                if not await asyncio.shield(self._fill()):
+                    return None
+                vector: Floats = (await self._encoder.encode([query]))[0]
+        except TimeoutError:
+            self._degrade(f"no vectors within {PATIENCE:g} s")
+            return None
+        except FederationError as error:
+            self._degrade(error.message)
+            return None
+        self._failing = False
+        return vector
+
+    def _fill(self) -> "asyncio.Task[bool]":
+        """The task that encodes the tools; it outlives the request that began it."""
+        loop, filling = asyncio.get_running_loop(), self._filling
+        if filling is None or filling.done() or filling.get_loop() is not loop:
+            filling = self._filling = loop.create_task(self._encode_tools())
+        return filling
+
+    async def _encode_tools(self) -> bool:
+        """Whether all of them are encoded."""
         try:
             while self._stale:
                 keys = list(self._stale)[:BATCH]
                 texts = [self._texts[key] for key in keys]
                 self._take(keys, texts, await self._encoder.encode(texts))
-            vector: Floats = (await self._encoder.encode([query]))[0]
         except FederationError as error:
-            if not self._failing:
-                log.warn(
-                    "encoder_degraded", message="the search does without its vectors", reason=error.message
-                )
-            self._failing, self._ask_again_at = True, self._clock() + PAUSE
-            return None
-        self._failing = False
-        return vector
+            self._degrade(error.message)
+            return False
+        return True
+
+    def _degrade(self, reason: str) -> None:
+        if not self._failing:
+            log.warn("encoder_degraded", message="the search does without its vectors", reason=reason)
+        self._failing, self._ask_again_at = True, self._clock() + PAUSE
 
     def _take(self, keys: Sequence[str], texts: Sequence[str], vectors: Floats) -> None:
         for key, text, vector in zip(keys, texts, vectors, strict=True):
