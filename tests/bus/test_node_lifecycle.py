@@ -23,8 +23,7 @@ from mcp_federation.errors import (
     ServerUnavailable,
 )
 from mcp_federation.governance.app import GovernanceWorker
-from mcp_federation.node import registrar
-from mcp_federation.node import server as supervision
+from mcp_federation.node import registrar, session
 from mcp_federation.node.app import run
 from mcp_federation.node.config import StdioSpec
 from mcp_federation.node.presence import Heartbeat
@@ -51,7 +50,7 @@ async def ask(bus: Bus, subject: str) -> Any:
 async def test_one_good_server_works_beside_three_bad_ones(
     mesh: Mesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervision, "NONSENSE_PATIENCE", 0.2)
+    monkeypatch.setattr(session, "NONSENSE_PATIENCE", 0.2)
     with capture_logs() as logs:
         await mesh.node(
             {

@@ -27,6 +27,7 @@ class Seen:
     def __init__(self) -> None:
         self.cancelled = asyncio.Event()
         self.started = asyncio.Event()
+        self.released = asyncio.Event()
         self.calls = 0
 
 
@@ -56,6 +57,13 @@ def sdk_server(name: str = "sdk", seen: Seen | None = None) -> MCPServer:
             seen.cancelled.set()
             raise
         return "never"
+
+    @server.tool()
+    async def hold() -> str:
+        """Answers once it is released."""
+        seen.started.set()
+        await seen.released.wait()
+        return "held"
 
     @server.tool()
     async def fail() -> str:

@@ -13,6 +13,7 @@ from mcp_federation.contract.mcp import CallResult, decode_result
 from mcp_federation.contract.messages import Progress
 from mcp_federation.errors import DeadlineExceeded, PayloadTooLarge, ServerDown, ServerUnavailable, ToolFailed
 from mcp_federation.node import link
+from mcp_federation.node.calls.calling import Disconnected
 from mcp_federation.node.calls.http import HttpCalls
 from mcp_federation.node.calls.python import PythonCalls
 from mcp_federation.node.calls.sdk import SdkCalls
@@ -235,6 +236,85 @@ async def test_a_login_that_was_written_anew_is_read_under_the_call(
     box.http.token = "second"
     assert await box.value("echo", text="a") == "a"
     assert box.seen.calls == 1
+
+
+Refuse = Callable[[Box], None]
+
+
+@pytest.fixture(params=["login, http", "login, older http", "session, older http"])
+async def refusing(request: pytest.FixtureRequest, make: Make, tmp_path: Path) -> tuple[Box, Refuse]:
+    """A server over HTTP, and what makes it refuse the login, or the session, of its connections so far."""
+    what, kind = request.param.split(", ")
+    login = tmp_path / "login"
+    login.write_text("first")
+    box = await make(kind, headers={"Authorization": FromFiles(("Bearer ", login))}, token="first")
+    assert type(box.server._link.calls) is KINDS[kind]
+
+    def refuse(box: Box) -> None:
+        assert box.http is not None
+        if what == "session":
+            box.http.forget()
+        else:
+            login.write_text("second")
+            box.http.token = "second"
+
+    return box, refuse
+
+
+@pytest.mark.usefixtures("patient")
+async def test_all_calls_that_meet_a_refused_connection_at_once_run_once_each(
+    refusing: tuple[Box, Refuse],
+) -> None:
+    box, refuse = refusing
+    refuse(box)
+    texts = [str(number) for number in range(16)]
+    assert await asyncio.gather(*(box.value("echo", text=text) for text in texts)) == texts
+    assert box.seen.calls == len(texts)
+    assert box.server.state.restarts == 1
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_call_under_way_gets_its_answer_though_others_are_refused(
+    refusing: tuple[Box, Refuse],
+) -> None:
+    box, refuse = refusing
+    held = asyncio.create_task(box.value("hold"))
+    await box.seen.started.wait()
+    refuse(box)
+    assert await box.value("echo", text="a") == "a"
+    assert box.server.state.restarts == 1
+    assert not held.done()
+    box.seen.released.set()
+    assert await held == "held"
+    await eventually(lambda: len(box.server._sessions) == 1)
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_stop_ends_the_calls_on_a_connection_that_was_replaced(
+    refusing: tuple[Box, Refuse],
+) -> None:
+    box, refuse = refusing
+    held = asyncio.create_task(box.value("hold"))
+    await box.seen.started.wait()
+    refuse(box)
+    assert await box.value("echo", text="a") == "a"
+    await box.server.stop()
+    with pytest.raises(ServerUnavailable) as ended:
+        await held
+    assert ended.value.ran is None
+    assert not box.server._sessions
+
+
+@pytest.mark.parametrize("kind", ["http", "older http"])
+async def test_a_call_that_comes_to_a_closed_connection_surely_did_not_run(make: Make, kind: str) -> None:
+    box = await make(kind)
+    calls = box.server._link.calls
+    assert calls is not None
+    await box.server.stop()
+    with pytest.raises(Disconnected) as ended:
+        await calls.call("echo", {"text": "a"}, 10, None)
+    assert ended.value.ran is False
+    assert box.seen.calls == 0
 
 
 @pytest.mark.parametrize("kind", ["http", "stdio", "toolbox"])

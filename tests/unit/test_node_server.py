@@ -25,7 +25,7 @@ from mcp_federation.errors import (
     ToolFailed,
     ToolNotFound,
 )
-from mcp_federation.node import listing
+from mcp_federation.node import listing, session
 from mcp_federation.node import server as supervision
 from mcp_federation.node.config import BrokenSpec, HttpSpec, StdioSpec
 from mcp_federation.node.server import SupervisedServer
@@ -177,7 +177,7 @@ async def test_a_server_that_does_not_answer_fails_in_time(run: Run, manner: str
 async def test_a_server_that_writes_garbage_fails_before_its_time_and_is_told_so(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervision, "NONSENSE_PATIENCE", 0.1)
+    monkeypatch.setattr(session, "NONSENSE_PATIENCE", 0.1)
     box = await run(plain(GARBAGE), start_timeout=60)
     assert box.server.state.reason == "it did not answer in time; it writes to stdout what is not MCP"
 

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from mcp_federation.errors import ServerDown, ServerUnavailable, ToolFailed
@@ -38,6 +39,8 @@ class Link:
         self._state = "starting"
         self._down_since = float("-inf")
         self._looked = asyncio.Event()
+        self._under_way: Counter[Calls] = Counter()
+        self._is_idle = asyncio.Event()
         self.calls: Calls | None = None
         self.wanted = asyncio.Event()
 
@@ -98,7 +101,9 @@ class Link:
         surely_not = True
         for attempt in range(ATTEMPTS):
             try:
-                return await calls.call(name, arguments, max(0.0, deadline - time.monotonic()), on_progress)
+                with self._counted(calls):
+                    left = max(0.0, deadline - time.monotonic())
+                    return await calls.call(name, arguments, left, on_progress)
             except BrokenContract as error:
                 log.warn("server_nonsense", server=self._name, tool=name, reason=str(error)[:MAX_REASON])
                 message = "the MCP server answered with a result that breaks its own contract"
@@ -114,6 +119,23 @@ class Link:
             except ServerDown:
                 break
         raise (ServerDown if surely_not else ServerUnavailable)(lost.message) from lost
+
+    async def idle(self, calls: Calls) -> None:
+        """Wait until no call is under way on this connection; each has a deadline."""
+        while calls in self._under_way:
+            self._is_idle.clear()
+            await self._is_idle.wait()
+
+    @contextmanager
+    def _counted(self, calls: Calls) -> Iterator[None]:
+        self._under_way[calls] += 1
+        try:
+            yield
+        finally:
+            self._under_way[calls] -= 1
+            if not self._under_way[calls]:
+                del self._under_way[calls]
+                self._is_idle.set()
 
     def _doubt(self, calls: Calls, fault: str) -> asyncio.Event | None:
         """Have a connection looked at, or ended; what is set once it was looked at."""

@@ -10,10 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-import anyio
 import mcp_types
-from mcp import Client, MCPError
-from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
+from mcp import Client
 
 from mcp_federation.bus.handling import stop_task
 from mcp_federation.contract.messages import ServerState
@@ -22,14 +20,12 @@ from mcp_federation.logs import get_logger
 from mcp_federation.node.calls.calling import OnProgress, Outcome
 from mcp_federation.node.calls.declared import Declared
 from mcp_federation.node.calls.slots import Slots
-from mcp_federation.node.config import BrokenSpec, HttpSpec, Spec, StdioSpec
+from mcp_federation.node.config import BrokenSpec, HttpSpec, Spec
 from mcp_federation.node.faults import Ended, reason_of
 from mcp_federation.node.link import Link
-from mcp_federation.node.listing import list_tools
-from mcp_federation.node.stderr_tail import StderrTail
+from mcp_federation.node.session import Session
 from mcp_federation.node.toolboxes import ToolboxSpec
 from mcp_federation.node.tools import LocalTool, to_local_tools
-from mcp_federation.node.transport import open_connection
 
 log = get_logger("node")
 
@@ -40,13 +36,6 @@ BACKOFF_MAX_HTTP = 5.0
 
 HEALTHY_AFTER = 30.0
 """Seconds of good health after which a server's backoff begins anew."""
-
-NONSENSE_PATIENCE = 5.0
-"""Seconds that a server which writes nonsense has left to start: it may have been a banner."""
-
-STOP_TIMEOUT = 8.0
-LIST_TIMEOUT = 20.0
-LISTEN_PAUSE = 0.5
 
 
 class SupervisedServer:
@@ -79,10 +68,9 @@ class SupervisedServer:
         self._settled = asyncio.Event()
         self._listed = asyncio.Event()
         self._stop = asyncio.Event()
-        self._wake = asyncio.Event()
-        self._fault = ""
-        self._nonsense = ""
-        self._scope: anyio.CancelScope | None = None
+        self._session: Session | None = None
+        self._sessions: set[Session] = set()
+        """That one, and those before it on which calls are still under way."""
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -119,7 +107,7 @@ class SupervisedServer:
             ServerUnavailable: it is not there, or does not list within `timeout` seconds.
         """
         listed = self._listed
-        self._wake.set()
+        self._doubt("")
         try:
             async with asyncio.timeout(timeout):
                 await listed.wait()
@@ -132,11 +120,8 @@ class SupervisedServer:
         """Stop it, and its process."""
         self._stop.set()
         self._link.wanted.set()
-        if self._scope is not None:
-            self._scope.cancel()
-        if self._task is not None:
-            await asyncio.wait([self._task], timeout=STOP_TIMEOUT)
-            await stop_task(self._task)
+        await asyncio.gather(*(session.stop() for session in self._sessions))
+        await stop_task(self._task)
         self._settled.set()
         self._set_state("stopped", "")
 
@@ -171,7 +156,7 @@ class SupervisedServer:
         while not self._stop.is_set():
             began = loop.time()
             self._link.wanted.clear()
-            reason = await self._session()
+            reason = await self._open().over()
             self._link.calls = None
             if self._stop.is_set():
                 return
@@ -194,108 +179,31 @@ class SupervisedServer:
                 async with asyncio.timeout(left):
                     await event.wait()
 
-    async def _session(self) -> str:
-        """Run the server once, until it ends; why it did."""
-        self._wake.clear()
-        self._fault = self._nonsense = ""
-        stderr = StderrTail(self.name)
-        try:
-            await self._serve(stderr)
-        except BaseExceptionGroup as group:
-            if group.split((Exception,))[1] is not None:  # a cancellation or an exit is not ours to keep
-                raise
-            return await self._reason(group, stderr)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a server or the SDK does
-            return await self._reason(error, stderr)
-        finally:
-            stderr.close()
-        return self._fault
-
-    async def _reason(self, error: BaseException, stderr: StderrTail) -> str:
-        await stderr.drain()
-        return reason_of(error, self._nonsense, stderr.last)
-
-    async def _serve(self, stderr: StderrTail) -> None:
-        if isinstance(self._spec, BrokenSpec):
-            raise Ended(self._spec.reason)
-        with anyio.fail_after(self._start_timeout) as self._scope:
-            async with open_connection(
-                self.name,
-                self._spec,
-                self._declared,
-                on_end=self._end,
-                stderr=stderr,
-                on_message=self._on_message,
-                max_concurrency=self._slots.limit,
-                max_payload=self._max_payload,
-            ) as (client, calls):
-                listed = await list_tools(client)
-                self._scope.deadline = float("inf")
-                self._link.calls = calls
-                self._take(client, listed)
-                async with anyio.create_task_group() as group:
-                    group.start_soon(self._listen, client)
-                    try:
-                        await self._watch(client)
-                    finally:
-                        self._link.calls = None
-                        group.cancel_scope.cancel()
-
-    async def _watch(self, client: Client) -> None:
-        """Look at the list again on every change and every poll, until the server or we end."""
-        while True:
-            with anyio.move_on_after(self._poll_interval):
-                await self._wake.wait()
-            self._wake.clear()
-            if self._fault:
-                raise Ended(self._fault)
-            try:
-                with anyio.fail_after(LIST_TIMEOUT):
-                    self._take(client, await list_tools(client))
-            except TimeoutError:
-                raise Ended(f"it did not list its tools within {LIST_TIMEOUT:g} s") from None
+    def _open(self) -> Session:
+        session = Session(
+            self.name,
+            self._spec,
+            self._link,
+            self._declared,
+            self._take,
+            start_timeout=self._start_timeout,
+            poll_interval=self._poll_interval,
+            max_concurrency=self._slots.limit,
+            max_payload=self._max_payload,
+        )
+        self._session = session
+        self._sessions.add(session)
+        session.task.add_done_callback(lambda _: self._sessions.discard(session))
+        return session
 
     def _doubt(self, fault: str) -> None:
         """A call finds the connection over, for that reason, or without one worth a look."""
+        if self._session is None:
+            return
         if fault:
-            self._end(fault)
+            self._session.end(fault)
         else:
-            self._wake.set()
-
-    def _end(self, fault: str = "it ended") -> None:
-        """The connection is over: wake whoever watches it."""
-        self._fault = self._fault or fault
-        self._wake.set()
-
-    async def _listen(self, client: Client) -> None:
-        """Be told of changes by servers of the 2026-07-28 revision; older ones notify by themselves."""
-        pause = LISTEN_PAUSE
-        while True:
-            began = anyio.current_time()
-            try:
-                async with client.listen(tools_list_changed=True) as changes:
-                    self._wake.set()  # nothing was told of what changed before
-                    async for _ in changes:
-                        self._wake.set()
-            except (ListenNotSupportedError, MCPError):
-                return  # the poll remains
-            except SubscriptionLost:
-                self._wake.set()
-            # Where subscriptions never last, looking at the list becomes a poll like any other.
-            lasted = anyio.current_time() - began > self._poll_interval
-            pause = LISTEN_PAUSE if lasted else min(2 * pause, self._poll_interval)
-            await anyio.sleep(pause)
-
-    async def _on_message(self, message: Any) -> None:
-        if isinstance(message, mcp_types.ToolListChangedNotification):
-            self._wake.set()
-        elif isinstance(message, Exception) and not self._nonsense:
-            where = "to stdout " if isinstance(self._spec, StdioSpec) else ""
-            self._nonsense = f"it writes {where}what is not MCP"
-            log.warn("server_nonsense", server=self.name, reason=self._nonsense)
-            if self._link.calls is None and self._scope is not None:
-                soon = anyio.current_time() + NONSENSE_PATIENCE
-                self._scope.deadline = min(self._scope.deadline, soon)
+            self._session.look()
 
     def _take(self, client: Client, listed: list[mcp_types.Tool]) -> None:
         info = client.server_info

@@ -55,6 +55,12 @@ class Disconnected(Exception):
         self.ran = ran
 
 
+def replaced(server: str) -> Disconnected:
+    """The error of a call that comes to a connection which was closed before."""
+    message = f"the MCP server {server!r} no longer takes calls on this connection"
+    return Disconnected(message, fault="it ended", ran=False)
+
+
 def too_late(timeout: float) -> DeadlineExceeded:
     """The error of a call that took longer than it may."""
     return DeadlineExceeded(f"the tool did not answer within {timeout:.3g} s")
@@ -77,6 +83,7 @@ class OwnTasks:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Outcome]] = set()
         self.abandoned = 0
+        self.closed = False
 
     def keep(self, work: Coroutine[Any, Any, Outcome]) -> asyncio.Task[Outcome]:
         """Let it go on as a task of this owner."""
@@ -123,6 +130,7 @@ class OwnTasks:
 
     async def close(self) -> None:
         """Cancel all, and wait for those that heed it."""
+        self.closed = True
         for task in self._tasks:
             task.cancel()
         if self._tasks:

@@ -22,7 +22,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from mcp_federation.errors import ServerUnavailable
-from mcp_federation.node.calls.calling import Disconnected, OnProgress, Outcome, tell, too_late
+from mcp_federation.node.calls.calling import Disconnected, OnProgress, Outcome, replaced, tell, too_late
 from mcp_federation.node.calls.declared import Declared
 from mcp_federation.node.calls.events import EventStream, TooLong
 from mcp_federation.node.calls.refused import refused
@@ -84,6 +84,8 @@ class HttpCalls:
         self, name: str, arguments: dict[str, Any], timeout: float, on_progress: OnProgress | None
     ) -> Outcome:
         """See `Calls`. To close the stream is what tells the server that nobody waits any more."""
+        if self._session.closed:
+            raise replaced(self._server)
         request = self._requests.call(next(self._numbers), name, arguments, on_progress is not None)
         headers = self._headers.copy()
         headers[MCP_NAME_HEADER] = encode_header_value(name)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from mcp_federation.contract.messages import Progress
 from mcp_federation.errors import ToolFailed
-from mcp_federation.node.calls.calling import Disconnected, OnProgress, Outcome, OwnTasks, tell
+from mcp_federation.node.calls.calling import Disconnected, OnProgress, Outcome, OwnTasks, replaced, tell
 from mcp_federation.node.calls.refused import refused
 from mcp_federation.node.calls.results import BrokenContract
 from mcp_federation.node.faults import call_error
@@ -70,6 +70,8 @@ class SdkCalls:
         self, name: str, arguments: dict[str, Any], timeout: float, on_progress: OnProgress | None
     ) -> Outcome:
         """See `Calls`."""
+        if self._tasks.closed:
+            raise replaced(self._server)
         told = Told(on_progress) if on_progress else None
         sent = Sent()
         try:
