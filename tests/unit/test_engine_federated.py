@@ -3,6 +3,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -232,6 +233,26 @@ async def test_the_tools_of_a_partner_that_went_down_are_listed_as_unavailable_u
     peer.routes["GET /discover"] = [{**CLOCK, "available": False}]
     await made.refresh()
     assert not spec_of(made, name).metadata["available"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "taken"),
+    [("strict", []), ("standard", []), ("open", ["clock", "oven"]), ('allow = ["oven@*"]', ["oven"])],
+)
+async def test_an_import_policy_counts_for_partners_whose_tools_carry_no_approval(
+    policy: str, taken: list[str], peers: ExitStack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if "=" in policy:
+        (tmp_path / "policy.toml").write_text(policy, encoding="utf-8")
+        policy = str(tmp_path / "policy.toml")
+    monkeypatch.setenv("MCP_FEDERATION_IMPORT_POLICY", policy)
+    peer = peers.enter_context(peer_with(CLOCK, OVEN))
+    with capture_logs() as logs:
+        made = engine(peer.url)
+        await made.refresh()
+    assert remote(made) == [f"{name}@{peer.host}" for name in taken]
+    warned = [log["tools"] for log in logs if log["event"] == "partner_tools_left_out"]
+    assert warned == ([2 - len(taken)] if len(taken) < 2 else [])
 
 
 async def test_a_partners_records_score_its_tools(peers: ExitStack) -> None:

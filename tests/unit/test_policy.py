@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from mcp_federation.contract.messages import Decision, Finding, Severity
-from mcp_federation.trust.policy import PRESETS, Policy, RulePolicy, Subject, weigh
+from mcp_federation.trust.policy import PRESETS, Policy, RulePolicy, Subject, weigh, weigh_unverified
+from mcp_federation.trust.policy_file import parse_policy
 
 STANDARD = PRESETS["standard"]
 TOOL = Subject("globex", "time.now", "sha256:" + "0" * 64, ("change", "quality", "security"))
@@ -141,3 +142,26 @@ def test_the_reasons_name_the_rule_the_policy_and_the_person() -> None:
 
 def replace_node(node: str) -> Subject:
     return Subject(node, TOOL.name, TOOL.digest, TOOL.checks)
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        ("", set()),
+        ('preset = "strict"', set()),
+        ('preset = "open"', {"clock", "clock@evil"}),
+        ('[rules.not-verified]\nseverity = "off"', {"clock", "clock@evil"}),
+        ('allow = ["clock@partner:8000"]', {"clock"}),
+        ('allow = ["*@partner:8000"]\ndeny = ["*@evil"]', {"clock"}),
+        ('allow = ["*@evil"]', set()),
+        ('preset = "open"\ndeny = ["*@partner:8000"]', set()),
+        ('preset = "open"\nrequired = ["security"]', set()),
+    ],
+)
+def test_what_comes_without_an_approval_passes_a_lax_policy_or_by_its_name(
+    text: str, taken: set[str]
+) -> None:
+    policy = parse_policy(text, "test")
+    names = ("clock", "clock@evil")
+    passed = {n for n in names if weigh_unverified(policy, n, "partner:8000").decision == "approved"}
+    assert passed == taken

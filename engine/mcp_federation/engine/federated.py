@@ -270,4 +270,10 @@ def source_for(
             discover_timeout=discover_timeout,
             execute_timeout=execute_timeout,
         )
-    return RestPartner(url, token, discover_timeout=discover_timeout, execute_timeout=execute_timeout)
+    return RestPartner(
+        url,
+        token,
+        imports=_import_policy(),
+        discover_timeout=discover_timeout,
+        execute_timeout=execute_timeout,
+    )

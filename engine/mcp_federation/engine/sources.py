@@ -10,6 +10,7 @@ from mcp_federation.engine.pareto import Performance
 from mcp_federation.engine.types import MCPToolSpec
 from mcp_federation.errors import FederationError
 from mcp_federation.logs import get_logger
+from mcp_federation.trust.policy import Policy, weigh_unverified
 
 log = get_logger("engine")
 
@@ -68,7 +69,8 @@ class CatalogSource(Protocol):
 class RestPartner:
     """A partner by its REST face; its tools are named `name@host`. Timeouts in seconds.
 
-    A partner that cannot be reached any more keeps its tools, as unavailable.
+    A partner that cannot be reached any more keeps its tools, as unavailable. `imports` is an import policy
+    of one's own over tools of which nothing proves that anybody approved them, see `weigh_unverified`.
 
     Raises:
         InvalidRequest: the URL is no http or https URL.
@@ -79,6 +81,7 @@ class RestPartner:
         url: str,
         token: str | None = None,
         *,
+        imports: Policy | None = None,
         discover_timeout: float = partner.DISCOVER_TIMEOUT,
         execute_timeout: float = partner.EXECUTE_TIMEOUT,
     ) -> None:
@@ -86,6 +89,8 @@ class RestPartner:
         self._url = str(base)
         self._host = partner.host_label(base)
         self._token = token
+        self._imports = imports
+        self._left_out: set[str] = set()
         self._discover_timeout = discover_timeout
         self._execute_timeout = execute_timeout
         self._listed: dict[str, tuple[partner.PartnerEntry, MCPToolSpec]] = {}
@@ -108,7 +113,7 @@ class RestPartner:
                 name: (entry, self._spec(entry, available=False)) for name, (entry, _) in self._listed.items()
             }
             raise listed
-        self._listed = {entry.name: self._keep(entry) for entry, _ in listed}
+        self._listed = {entry.name: self._keep(entry) for entry in self._admitted([e for e, _ in listed])}
         if isinstance(measured, FederationError):
             log.info("partner_performance_unknown", partner=self.label, reason=measured.message)
         elif isinstance(measured, BaseException):
@@ -135,6 +140,24 @@ class RestPartner:
         """Run it at the partner."""
         name = str(spec.metadata["local_name"])
         return await partner.execute(self._url, name, args, kwargs, self._token, self._execute_timeout)
+
+    def _admitted(self, entries: Sequence[partner.PartnerEntry]) -> list[partner.PartnerEntry]:
+        """Those that the import policy lets pass; that it does not let others is logged when they change."""
+        if self._imports is None:
+            return list(entries)
+        judged = [(entry, weigh_unverified(self._imports, entry.name, self._host)) for entry in entries]
+        left_out = {entry.name for entry, judgement in judged if judgement.decision != "approved"}
+        if left_out - self._left_out:
+            log.warn(
+                "partner_tools_left_out",
+                message="the import policy leaves out tools that it neither allows by name nor can verify",
+                partner=self.label,
+                policy=self._imports.name,
+                tools=len(left_out),
+                listed=len(entries),
+            )
+        self._left_out = left_out
+        return [entry for entry in entries if entry.name not in left_out]
 
     def _keep(self, entry: partner.PartnerEntry) -> tuple[partner.PartnerEntry, MCPToolSpec]:
         known = self._listed.get(entry.name)

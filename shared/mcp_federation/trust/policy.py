@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from mcp_federation.contract.messages import Decision, Finding, NodeName, Ratio, Severity
-from mcp_federation.contract.names import federated_name
+from mcp_federation.contract.names import federated_name, split_federated_name
 
 Action = Literal["approve", "quarantine", "reject"]
 Severities = Mapping[Severity, Action]
@@ -26,6 +26,15 @@ REJECTED: Final = frozenset({"digest-mismatch", "ruled-against"})
 
 HELD: Final = frozenset({"ruled-against-before"})
 """Rules that leave it to a person, whatever a policy says."""
+
+UNVERIFIED: Final = Finding(
+    rule="not-verified",
+    severity="medium",
+    where="approval",
+    why="no governance looked at it that could be asked here",
+    remedy="name it in the policy's allow list",
+)
+"""What speaks against a tool that comes without an approval."""
 
 _DECISIONS: Final[dict[Action, Decision]] = {
     "approve": "approved",
@@ -166,6 +175,20 @@ def weigh(
     if gravest == "quarantine" and subject.reviewer and (own_reviewer or own.reviewed):
         return Judgement("approved", (f"{subject.reviewer} approved it", *reasons))
     return Judgement(_DECISIONS[gravest], tuple(reasons))
+
+
+def weigh_unverified(policy: Policy, name: str, host: str) -> Judgement:
+    """What the policy makes of a tool of a partner that sends no approvals, and may call it anything.
+
+    Where it says that the tool is a node's (`clock@globex`), what denies that node's tool denies it too;
+    nothing that allows one allows it.
+    """
+    local, node = split_federated_name(name)
+    if node is not None:
+        claimed = weigh((), policy, Subject(node, local, "unknown"))
+        if claimed.decision == "rejected":
+            return claimed
+    return weigh((UNVERIFIED,), policy, Subject(host, name, "unknown"))
 
 
 def _by_probability(probability: float, rule: RulePolicy) -> Action:
