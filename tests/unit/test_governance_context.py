@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from mcp_federation.governance.checks.context import CatalogView, Published
 from mcp_federation.governance.checks.reading import read
-from tests.support.registrations import CLEAN, a_registration
+from mcp_federation.governance.security import run_security_checks
+from tests.support.registrations import CLEAN, a_registration, a_tool, rules
 
 WEATHER = Published(node="acme", name="weather.forecast", server="weather", description=CLEAN)
 TWIN = Published(node="globex", name="weather.forecast", server="weather", description=CLEAN)
@@ -48,6 +49,40 @@ def test_a_tool_is_found_by_a_description_with_much_the_same_words() -> None:
     assert 0.5 < similarity < 1
     assert list(view.described_like(CLEAN)) == [(WEATHER, 1.0)]
     assert list(view.described_like("Sends a letter to a person by post.")) == []
+
+
+def test_a_name_that_another_node_has_stays_with_the_same_tool() -> None:
+    view = CatalogView([WEATHER])
+
+    def found(description: str, name: str = WEATHER.name, **fields: str) -> set[str]:
+        registration = a_registration(a_tool(name, description), **{"node": "globex", **fields})
+        return rules(run_security_checks(registration, view))
+
+    other = "Tells the time of a city, and whether the shops are open."
+    for server in ("weather", ""):
+        assert found(other, server=server) == {"name-taken"}
+        assert found(CLEAN, server=server) == set()
+        assert found(f"{CLEAN} Since version two, also for villages.", server=server) == set()
+    assert found("", server="weather") == {"name-taken"}
+    assert found(other, node="acme") == set()
+    assert found(other, name="weather.shops") == set()
+
+
+def test_two_tools_without_a_description_are_the_same_as_far_as_anybody_can_say() -> None:
+    view = CatalogView([Published(node="acme", name="weather.forecast", server="weather")])
+    registration = a_registration(a_tool(description=""), node="globex", server="weather")
+    assert rules(run_security_checks(registration, view)) == set()
+
+
+def test_a_node_is_found_by_names_that_look_like_its_own_while_it_publishes_anything() -> None:
+    view = CatalogView([TWIN, Published(node="globex", name="other")])
+    assert view.nodes_like("gl0bex") == {"globex"}
+    assert rules(run_security_checks(a_registration(node="gl0bex"), view)) == {"look-alike-node"}
+    assert rules(run_security_checks(a_registration(node="globex"), view)) == set()
+    view.drop("globex", "other")
+    assert view.nodes_like("gl0bex") == {"globex"}
+    view.drop("globex", TWIN.name)
+    assert view.nodes_like("gl0bex") == frozenset()
 
 
 def test_a_tool_takes_the_place_of_the_one_that_the_node_published_before() -> None:

@@ -4,12 +4,15 @@ from collections.abc import Iterator
 from typing import Final
 
 from mcp_federation.governance.checks.catalogue import Check, Sighting, check
-from mcp_federation.governance.checks.context import bare_name
+from mcp_federation.governance.checks.context import bare_name, resemblance
 from mcp_federation.governance.checks.quoting import quote
 from mcp_federation.governance.checks.reading import Reading
 from mcp_federation.governance.detector.plain import spelling
 
 MIN_SIMILARITY: Final = 0.8
+MIN_SAME_TOOL: Final = 0.3
+"""What two versions of one tool have in common; two tools that only share a name have next to nothing."""
+
 MIN_LENGTH: Final = 40
 """Characters of a description that two tools do not have in common by chance."""
 
@@ -54,6 +57,41 @@ def look_alike_server(reading: Reading) -> Iterator[Sighting]:
 
 
 @check(
+    "look-alike-node",
+    "medium",
+    rationale="An organisation that looks like another one is trusted in its place.",
+    remedy="Give the node a name that cannot be taken for the other one.",
+)
+def look_alike_node(reading: Reading) -> Iterator[Sighting]:
+    """Nodes with the look of another node that publishes tools, and other letters."""
+    node = reading.registration.node
+    for other in sorted(reading.catalog.nodes_like(node)) if len(reading.catalog) else ():
+        if spelling(other) != spelling(node):
+            yield Sighting("node", f"“{quote(node)}” looks like “{quote(other)}”, another node")
+            return
+
+
+@check(
+    "name-taken",
+    "medium",
+    rationale="Who asks for a tool by its name gets either of two that share it, whatever each of them does.",
+    remedy="Choose a name of your own; keep the name only for the same tool, described as it is there.",
+)
+def name_taken(reading: Reading) -> Iterator[Sighting]:
+    """Names that a tool of another node has, which is described as another tool."""
+    registration = reading.registration
+    tool = registration.tool
+    for other in reading.catalog.named(tool.name) if len(reading.catalog) else ():
+        if other.node == registration.node:
+            continue
+        alike = resemblance(tool.description, other.description)
+        if alike < MIN_SAME_TOOL:
+            shown = f"{quote(other.node)} publishes another tool as “{quote(tool.name)}”"
+            yield Sighting("name", f"{shown}: the descriptions have {alike:.0%} in common")
+            return
+
+
+@check(
     "near-duplicate",
     "low",
     rationale="Two tools that say the same make an agent choose blindly, and cost their description twice.",
@@ -71,5 +109,5 @@ def near_duplicate(reading: Reading) -> Iterator[Sighting]:
             return
 
 
-SECURITY: tuple[Check, ...] = (look_alike_name, look_alike_server)
+SECURITY: tuple[Check, ...] = (look_alike_name, look_alike_server, look_alike_node, name_taken)
 QUALITY: tuple[Check, ...] = (near_duplicate,)

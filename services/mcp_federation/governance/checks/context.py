@@ -5,6 +5,7 @@ same in a catalog of ten tools and of a hundred thousand.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
@@ -51,11 +52,14 @@ class CatalogView:
 
     def __init__(self, tools: Iterable[Published] = ()) -> None:
         self._tools: dict[Key, Published] = {}
+        self._by_full_name = _Index[str](lambda tool: [tool.name])
         self._by_name = _Index[str](lambda tool: [tool.bare_name])
         self._by_look = _Index[str](lambda tool: [skeleton(tool.bare_name)])
         self._by_server = _Index[str](lambda tool: [skeleton(tool.server)] if tool.server else [])
         self._by_hash = _Index[int](lambda tool: _sketch(_shingles(tool.description)))
-        self._indexes = (self._by_name, self._by_look, self._by_server, self._by_hash)
+        self._indexes = (self._by_full_name, self._by_name, self._by_look, self._by_server, self._by_hash)
+        self._nodes: Counter[str] = Counter()
+        self._by_node_look: dict[str, frozenset[str]] = {}
         for tool in tools:
             self.put(tool)
 
@@ -68,6 +72,10 @@ class CatalogView:
         self._tools[tool.node, tool.name] = tool
         for index in self._indexes:
             index.add(tool)
+        self._nodes[tool.node] += 1
+        if self._nodes[tool.node] == 1:
+            look = skeleton(tool.node)
+            self._by_node_look[look] = self.nodes_like(tool.node) | {tool.node}
 
     def drop(self, node: str, name: str) -> None:
         """Forget what the node published under the name, if anything."""
@@ -75,6 +83,13 @@ class CatalogView:
         if tool is not None:
             for index in self._indexes:
                 index.remove(tool)
+            self._nodes[node] -= 1
+            if not self._nodes[node]:
+                self._by_node_look[skeleton(node)] = self.nodes_like(node) - {node}
+
+    def named(self, name: str) -> Sequence[Published]:
+        """The tools of this name, their servers' names before it, on any node."""
+        return self._by_full_name.get(name)
 
     def called(self, bare_name: str) -> Sequence[Published]:
         """The tools that their servers call so, on any node."""
@@ -88,6 +103,10 @@ class CatalogView:
         """The tools of servers whose name looks like this one, the same name among them."""
         return self._by_server.get(skeleton(server))
 
+    def nodes_like(self, node: str) -> frozenset[str]:
+        """The nodes with published tools whose name looks like this one, the same name among them."""
+        return self._by_node_look.get(skeleton(node), frozenset())
+
     def described_like(self, description: str) -> Iterator[tuple[Published, float]]:
         """Tools with phrases of the same description; how many of them, as a Jaccard index in [0, 1]."""
         shingles = _shingles(description)
@@ -97,8 +116,7 @@ class CatalogView:
                 key = (tool.node, tool.name)
                 if key not in seen:
                     seen.add(key)
-                    theirs = _shingles(tool.description)
-                    yield tool, len(shingles & theirs) / len(shingles | theirs)
+                    yield tool, _jaccard(shingles, _shingles(tool.description))
 
 
 class _Index(Generic[Value]):
@@ -127,6 +145,16 @@ class _Index(Generic[Value]):
 def bare_name(name: str, server: str) -> str:
     """A local name without its server's name before it."""
     return name.removeprefix(f"{server}.") or name
+
+
+def resemblance(description: str, other: str) -> float:
+    """How many of the phrases of two descriptions are in both, as a Jaccard index in [0, 1]."""
+    return _jaccard(_shingles(description), _shingles(other))
+
+
+def _jaccard(shingles: frozenset[tuple[str, ...]], others: frozenset[tuple[str, ...]]) -> float:
+    either = shingles | others
+    return len(shingles & others) / len(either) if either else 1.0
 
 
 def _shingles(description: str) -> frozenset[tuple[str, ...]]:
