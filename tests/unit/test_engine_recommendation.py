@@ -152,6 +152,40 @@ async def test_the_same_tool_on_several_nodes_is_one_recommendation_with_several
     assert best["latency_ms"]["p50"] <= best["latency_ms"]["p90"] <= best["latency_ms"]["p99"]
 
 
+async def test_each_result_of_a_request_tells_what_is_predicted_and_its_place_on_the_front() -> None:
+    made = engine("acme", "globex", "gone")
+    registry = made.pareto_registry
+    registry.add_mcp(
+        tool_spec("orbit", "gone", description="Computes the orbit of a satellite.", available=False)
+    )
+    registry.record_performance("orbit@globex", Performance(5000, 1.0, 10.0))
+    registry.record_performance("orbit@acme", Performance(5000, 0.2, 500.0))
+    registry.record_performance("orbit@gone", Performance(5000, 1.0, 1.0))
+    result = await made.execute_rag_mcp_pipeline("the orbit of a satellite")
+    told = {found.mcp_spec.name: found.ranking_factors for found in result.retrieved_mcps}
+    for name, factors in told.items():
+        expected = registry.predict(name)
+        assert factors["success_probability"] == pytest.approx(expected.success_probability, rel=1e-3)
+        assert factors["p50_ms"] == pytest.approx(expected.p50_ms, rel=1e-3)
+    front = {name: told[name]["on_front"] for name in ("orbit@globex", "orbit@acme", "orbit@gone")}
+    assert front == {"orbit@globex": 1.0, "orbit@acme": 0.0, "orbit@gone": 0.0}
+
+
+async def test_milliseconds_decide_between_providers_that_succeed_alike_and_not_before_success() -> None:
+    made = engine("acme", "globex")
+    for node, latency_ms in (("acme", 10.6), ("globex", 3.3)):
+        for _ in range(30):
+            made.pareto_registry.observe(f"orbit@{node}", success=True, latency_ms=latency_ms)
+
+    async def first() -> str:
+        return str((await made.recommend("the orbit of a satellite", Objective.LATENCY))[0]["name"])
+
+    assert await first() == "orbit@globex"
+    for _ in range(2):
+        made.pareto_registry.observe("orbit@globex", success=False, latency_ms=3.3)
+    assert await first() == "orbit@acme"
+
+
 async def test_a_tool_that_fails_loses_its_place_to_another_provider() -> None:
     made = engine("acme", "globex")
     for node in ("acme", "globex"):

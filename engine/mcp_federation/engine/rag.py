@@ -14,7 +14,7 @@ from mcp_federation.engine.brainstorming import BrainstormingSession
 from mcp_federation.engine.documents import tool_document
 from mcp_federation.engine.llm import configured_scorer
 from mcp_federation.engine.recommendation import Explorer, Objective
-from mcp_federation.engine.recommending import recommendations
+from mcp_federation.engine.recommending import forecasts, recommendations
 from mcp_federation.engine.registry import ParetoMCPRegistry
 from mcp_federation.engine.retrieval import Hit, Retriever
 from mcp_federation.engine.search.encoders import configured_encoder
@@ -230,6 +230,9 @@ class RAGMCPEngine:
         query.pipeline_stage = PipelineStage.MCP_SELECTION
         with watch.lap(PipelineStage.MCP_SELECTION):
             selected = select(found, validations, threshold=self.similarity_threshold, limit=options.top_k)
+            expected = forecasts(self._registry, [result.mcp_spec for result in selected])
+            for result, forecast in zip(selected, expected, strict=True):
+                result.ranking_factors.update(forecast)
         total = watch.elapsed
         for stage, duration in {**watch.laps, "total_pipeline": total}.items():
             self._durations[stage].add(duration)

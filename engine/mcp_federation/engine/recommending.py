@@ -1,11 +1,12 @@
-"""Recommendations as callers get them: one for each tool, with all its providers."""
+"""Recommendations as callers get them, one for each tool with all its providers; forecasts of results."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mcp_federation.engine.documents import base_name
+from mcp_federation.engine.pareto import confident_front
 from mcp_federation.engine.recommendation import Candidate, Explorer, Objective, Ranked, rank
-from mcp_federation.engine.registry import ParetoMCPRegistry
+from mcp_federation.engine.registry import ParetoMCPRegistry, bounds_of
 from mcp_federation.engine.types import MCPRetrievalResult, MCPToolSpec
 
 Tool = tuple[str, str]
@@ -28,6 +29,22 @@ def recommendations(
     for entry in ranked:
         by_tool.setdefault(_tool(_spec(registry, entry)), []).append(entry)
     return [_recommendation(registry, providers) for providers in list(by_tool.values())[:limit]]
+
+
+def forecasts(registry: ParetoMCPRegistry, specs: Sequence[MCPToolSpec]) -> list[dict[str, float]]:
+    """What is expected of each tool's next call; is it on the front of those that can be run?"""
+    expected = [registry.predict(spec.name) for spec in specs]
+    runnable = [place for place, spec in enumerate(specs) if spec.runnable]
+    kept = confident_front([bounds_of(expected[place]) for place in runnable])
+    front = {runnable[place] for place in kept}
+    return [
+        {
+            "success_probability": prediction.success_probability,
+            "p50_ms": prediction.p50_ms,
+            "on_front": float(place in front),
+        }
+        for place, prediction in enumerate(expected)
+    ]
 
 
 def _candidates(registry: ParetoMCPRegistry, found: Sequence[MCPRetrievalResult]) -> Iterable[Candidate]:
