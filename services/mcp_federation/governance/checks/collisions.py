@@ -4,15 +4,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from mcp_federation.governance.checks.catalogue import Check, Sighting, check
-from mcp_federation.governance.checks.context import bare_name, resemblance
+from mcp_federation.governance.checks.context import MIN_SAME_TOOL, bare_name, resemblance
 from mcp_federation.governance.checks.quoting import quote
 from mcp_federation.governance.checks.reading import Reading
 from mcp_federation.governance.detector.plain import spelling
 
 MIN_SIMILARITY: Final = 0.8
-MIN_SAME_TOOL: Final = 0.3
-"""What two versions of one tool have in common; two tools that only share a name have next to nothing."""
-
 MIN_LENGTH: Final = 40
 """Characters of a description that two tools do not have in common by chance."""
 

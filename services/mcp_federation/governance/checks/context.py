@@ -19,6 +19,9 @@ SKETCH: Final = 8
 MAX_CANDIDATES: Final = 32
 """The most tools compared for each of those hashes; a description that thousands share is found anyway."""
 
+MIN_SAME_TOOL: Final = 0.3
+"""What two versions of one tool have in common; two tools that only share a name have next to nothing."""
+
 _WORD = re.compile(r"\w+")
 _SHINGLE = 3
 
