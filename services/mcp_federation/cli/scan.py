@@ -17,6 +17,7 @@ from rich.text import Text
 
 from mcp_federation.cli.findings import DECISION_STYLES, show_findings
 from mcp_federation.cli.sarif import Result, sarif
+from mcp_federation.cli.server_texts import server_findings
 from mcp_federation.cli.targets import Probe, Scanned, read_target
 from mcp_federation.contract.messages import Decision, Finding, Registration, Severity, Verdict
 from mcp_federation.errors import FederationError, InvalidRequest
@@ -104,6 +105,8 @@ def run_scan(
         print(json.dumps(_plain(report), indent=2, ensure_ascii=False))  # noqa: T201 - the command's output
     else:
         show_report(console, report)
+    if not any(server.is_usable for server in scanned):
+        return FAILED
     return FOUND if report.fails(fail_on) else 0
 
 
@@ -125,6 +128,7 @@ def _judge(
         for server in scanned:
             node = _NO_LABEL.sub("-", server.name.lower()).strip("-")[:63].strip("-") or "server"
             checked = []
+            server.findings += server_findings(server, node, catalog)
             for tool in server.tools:
                 checked.append(_check(tool, node, catalog, policy))
                 progress.advance(task)

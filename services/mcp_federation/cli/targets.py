@@ -25,17 +25,25 @@ WATCH_SECONDS: Final = 1.0
 """Seconds that a server is watched after it listed its tools: it might list others the second time."""
 
 CALL_TIMEOUT: Final = 10.0
+UNUSABLE: Final = "probe-failed"
 
 
 @dataclass
 class Scanned:
-    """One server, or one file of tools: what it lists, and what was noticed of the server itself."""
+    """One server, or one file of tools: what it lists and says of itself, and what was noticed of it."""
 
     name: str
     origin: str
     tools: list[LocalTool] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     file: Path | None = None
+    title: str = ""
+    instructions: str = ""
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether there was anything to scan: a file that could be read, a server that listed its tools."""
+        return all(finding.rule != UNUSABLE for finding in self.findings)
 
 
 @dataclass(frozen=True)
@@ -155,6 +163,7 @@ async def _live(name: str, origin: str, spec: Spec, probe: Probe, file: Path | N
         _note_slowness(scanned, loop.time() - began)
         listed = {tool.tool.name: tool.digest for tool in server.tools}
         _take_tools(scanned, list(server.tools), dict(server.unfit))
+        scanned.title, scanned.instructions = server.title, server.instructions
         changed.clear()
         try:
             async with asyncio.timeout(WATCH_SECONDS):
@@ -201,9 +210,7 @@ async def _try(scanned: Scanned, server: SupervisedServer, tool: LocalTool) -> N
 
 
 def _unusable(reason: str) -> Finding:
-    return _finding(
-        "probe-failed", "high", f"it cannot be used: {reason}", "See that it starts and lists tools."
-    )
+    return _finding(UNUSABLE, "high", f"it cannot be used: {reason}", "See that it starts and lists tools.")
 
 
 def _finding(rule: str, severity: Severity, why: str, remedy: str) -> Finding:

@@ -59,6 +59,8 @@ class SupervisedServer:
         self._poll_interval = poll_interval
         self.tools: list[LocalTool] = []
         self.unfit: dict[str, str] = {}
+        self.title = ""
+        self.instructions = ""
         limit = getattr(spec, "max_concurrency", None) or max_concurrency
         self._slots = Slots(name, limit)
         self._max_payload = max_payload
@@ -218,6 +220,8 @@ class SupervisedServer:
                 log.warn("tool_unfit", server=self.name, tool=name, reason=reason)
         changed = (tools, unfit) != (self.tools, self.unfit) or self._state.state != "ready"
         self.tools, self.unfit = tools, unfit
+        self.title = (info.title if info else None) or ""
+        self.instructions = client.instructions or ""
         self._declared.take(listed)
         if changed:
             log.info("server_ready", server=self.name, tools=len(tools))
