@@ -49,6 +49,14 @@ _RANKS_OVER = (
 )
 """What says so of another tool, which is told by its name; too common to be told without."""
 
+_USERS_SECRET = (
+    "(always|must) .. (include|send) user secret",
+    "consult user secret .. (before|callthis)? .. (before|callthis)? .. (include|send)",
+)
+_TURN = re.compile(
+    r"^[ \t]*(?:assistant|model)[ \t]*:[ \t]*I(?:'ll|\u2019ll| will| shall| must)\b",
+    re.IGNORECASE | re.MULTILINE,
+)
 _KNOWN_METADATA = re.compile(
     r"169\.254\.169\.254|metadata\.google\.internal|100\.100\.100\.200|fd00:ec2::254|169\.254\.170\.2",
     re.IGNORECASE,
@@ -87,19 +95,53 @@ overrides = check(
     remedy="Take out what is said about other instructions; a tool's description has no say in them.",
 )(_saying("drops_instructions", (), "it tells the model to disregard its instructions"))
 
-tagged = check(
+_in_tag = _saying("tagged_order", (), "instructions stand in a tag that models obey")
+
+
+@check(
     "tagged-instructions",
     "medium",
-    rationale="Tags such as <system> or [IMPORTANT] pass a stranger's text off as the operator's.",
-    remedy="Write the description as plain text, without tags that address the model.",
-)(_saying("tagged_order", (), "instructions stand in a tag that models obey"))
+    rationale="Tags such as <system>, or a turn of the assistant's, pass a stranger's text off as another's.",
+    remedy="Write the description as plain text, without tags and turns that address the model.",
+)
+def tagged(reading: Reading) -> Iterator[Sighting]:
+    """Orders in tags, and lines that read as what the model itself has said."""
+    yield from _in_tag(reading)
+    if _TURN.search(reading.everything):
+        for text in reading.texts:
+            match = _TURN.search(text.text)
+            if match:
+                shown = quote(text.text[match.start() :].strip())
+                yield Sighting(text.at(match.start()), f"it speaks for the model: “{shown}”")
 
-secrets = check(
+
+_takes_secrets = _saying("takes_secrets", (), "it has the model hand over secrets or what was said")
+
+
+@check(
     "takes-secrets",
     "medium",
     rationale="Keys, passwords and conversations are no argument of a tool; who asks for them wants them.",
     remedy="Have the server read its own credentials; ask for no file, secret or conversation.",
-)(_saying("takes_secrets", (), "it has the model hand over secrets or what was said"))
+)
+def secrets(reading: Reading) -> Iterator[Sighting]:
+    """Orders to hand over what is secret, that which only the user knows among it."""
+    known = lexicon().names
+    needed = {known.index("user"), known.index("secret")}
+    found = list(_takes_secrets(reading))
+    yield from found
+    if found or not needed <= concepts(reading):
+        return
+    for passage in passages(reading):
+        hits = [hit for hit in passage.hits if hit[1] < len(known)]
+        if needed <= passage.concepts and len(_users_secret().extended(hits)) > len(hits):
+            yield Sighting(passage.text.where, f"it has the user's secret: “{_quoted(passage)}”")
+            return
+
+
+@cache
+def _users_secret() -> Patterns:
+    return Patterns(lexicon(), {"users_secret": _USERS_SECRET})
 
 
 @check(
