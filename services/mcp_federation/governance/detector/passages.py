@@ -78,26 +78,27 @@ def passages(reading: Reading) -> tuple[Passage, ...]:
     Only those with a pattern or a loud concept: the rest of what honest tools say is not worth weighing.
     """
     prose, names, hidden = _sorted(reading)
-    chains = [
-        list(_cut(prose)),
-        *(list(islice(_cut(rest), NAMELESS)) for rest in _without_names(prose)),
-        list(_cut(names)),
-        *(list(_cut([text])) for text in hidden),
+    found = _loud(list(_cut(prose)))
+    if found:
+        for rest in _without_names(prose):
+            found += _loud(list(islice(_cut(rest), NAMELESS)))
+    found += _loud(list(_cut(names)))
+    for text in hidden:
+        found += _loud(list(_cut([text])))
+    return tuple(found)
+
+
+def _loud(chain: list[Passage]) -> list[Passage]:
+    pairs = [first + second for first, second in pairwise(chain)]
+    # Line breaks can cut a sentence into three; more than that is longer than a passage.
+    threes = [
+        pair + third
+        for pair, third in zip(pairs, chain[2:], strict=False)
+        if len(pair.words) + len(third.words) <= LONGEST
     ]
-    found: list[Passage] = []
-    for chain in chains:
-        found += chain
-        pairs = [first + second for first, second in pairwise(chain)]
-        found += pairs
-        # Line breaks can cut a sentence into three; more than that is longer than a passage.
-        found += [
-            pair + third
-            for pair, third in zip(pairs, chain[2:], strict=False)
-            if len(pair.words) + len(third.words) <= LONGEST
-        ]
     known = patterns()
-    extended = [(each, known.extended(each.hits)) for each in found]
-    return tuple([Passage(each.words, hits, each.text) for each, hits in extended if known.is_loud(hits)])
+    extended = [(each, known.extended(each.hits)) for each in (*chain, *pairs, *threes)]
+    return [Passage(each.words, hits, each.text) for each, hits in extended if known.is_loud(hits)]
 
 
 @lru_cache(maxsize=_KEPT)
@@ -169,6 +170,7 @@ def _is_parameter(text: Text) -> bool:
     )
 
 
+@lru_cache(maxsize=8192)
 def _is_one_name(name: str) -> bool:
     """Whether it is read as a name and nothing else: not as the words or the path that it is spelled as."""
     return tokens(name)[0] in ([REF], [NAME])
