@@ -71,7 +71,7 @@ def look_alike_node(reading: Reading) -> Iterator[Sighting]:
 @check(
     "name-taken",
     "medium",
-    rationale="Who asks for a tool by its name gets either of two that share it, whatever each of them does.",
+    rationale="Of two tools with one name each is taken for the other, and calls by it alone are refused.",
     remedy="Choose a name of your own; keep the name only for the same tool, described as it is there.",
 )
 def name_taken(reading: Reading) -> Iterator[Sighting]:
