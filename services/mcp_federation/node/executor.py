@@ -3,12 +3,9 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
-
-import jsonschema_rs
-import msgspec
 
 from mcp_federation.bus.alarms import Alarms
 from mcp_federation.bus.blobs import Blobs
@@ -21,7 +18,6 @@ from mcp_federation.errors import (
     Cancelled,
     FederationError,
     InternalError,
-    InvalidArguments,
     InvalidRequest,
     NotExecutable,
     ServerDown,
@@ -30,6 +26,7 @@ from mcp_federation.errors import (
     ToolNotFound,
 )
 from mcp_federation.logs import get_logger
+from mcp_federation.node.arguments import ArgumentChecks
 from mcp_federation.node.caller import Caller
 from mcp_federation.node.outcomes import Outcomes, fingerprint
 from mcp_federation.node.registrar import Registrar
@@ -51,9 +48,6 @@ MAX_HANDED_ON = 16
 
 MAX_CANCELS = 10_000
 """Cancels that may wait for their turn of the loop; of those beyond the calls run to the end."""
-
-MAX_PROBLEMS = 5
-MAX_PROBLEM_TEXT = 300
 
 
 class Executor:
@@ -82,7 +76,7 @@ class Executor:
         self._default_timeout = default_timeout
         self._max_timeout = max_timeout
         self._max_in_flight = max_in_flight
-        self._validators: dict[str, tuple[str, Callable[[Any], None]]] = {}
+        self._checks = ArgumentChecks()
         self._names: dict[str, str] = {}
         self._outcomes = Outcomes()
         self._blobs = Blobs(bus, limit=max_payload)
@@ -176,7 +170,7 @@ class Executor:
         params = await self._params(delivery, deadline)
         if params.name not in ("", name):
             raise InvalidRequest(f"the params name {params.name!r}, the subject {name!r}")
-        self._validate(tool, params.arguments)
+        self._checks.check(tool, params.arguments)
         server = self._servers.get(tool.server)
         if server is None:
             raise ServerDown(f"the MCP server {tool.server!r} is not available")
@@ -285,13 +279,6 @@ class Executor:
         text = delivery.headers.get(Header.TIMEOUT_MS)
         return self._default_timeout if text is None else min(seconds_of(text), self._max_timeout)
 
-    def _validate(self, tool: LocalTool, arguments: dict[str, Any]) -> None:
-        digest, validate = self._validators.get(tool.tool.name, ("", None))
-        if validate is None or digest != tool.digest:
-            validate = _validator(tool)
-            self._validators[tool.tool.name] = tool.digest, validate
-        validate(arguments)
-
     async def _on_cancel(self, delivery: Delivery) -> None:
         try:
             request_id = decode(delivery.payload, Cancel).request_id
@@ -315,35 +302,5 @@ def _times_handed_on(delivery: Delivery) -> int:
     return int(text) if re.fullmatch("[0-9]{1,2}", text) else MAX_HANDED_ON
 
 
-def _validator(tool: LocalTool) -> Callable[[Any], None]:
-    """Checks arguments against the tool's input schema, compiled once."""
-    schema = msgspec.json.decode(tool.tool.input_schema)
-    try:
-        compiled = jsonschema_rs.validator_for(schema, retriever=_fetch_nothing)
-    except ValueError as error:
-        raise InternalError("the tool's input schema cannot be used") from error
-
-    def validate(arguments: Any) -> None:
-        problems = []
-        for error in compiled.iter_errors(arguments):
-            where = "/" + "/".join(str(step) for step in error.instance_path)
-            problems.append({"where": where, "problem": error.message[:MAX_PROBLEM_TEXT]})
-            if len(problems) == MAX_PROBLEMS:
-                break
-        if problems:
-            first = problems[0]
-            raise InvalidArguments(
-                f"the arguments do not fit {tool.tool.name!r}: {first['where']}: {first['problem']}",
-                {"problems": problems},
-            )
-
-    return validate
-
-
 class _ElsewhereError(ServerDown):
     """This replica cannot run it now, and another may."""
-
-
-def _fetch_nothing(uri: str) -> Any:
-    """A schema may not make the node fetch anything."""
-    raise ValueError(f"the schema refers to {uri}, which lies outside of it")
