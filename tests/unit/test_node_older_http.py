@@ -8,18 +8,16 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from mcp_federation.contract.mcp import decode_result
 from mcp_federation.errors import ServerDown, ServerUnavailable, ToolFailed
 from mcp_federation.node import link, session
 from mcp_federation.node.calls.sdk import SdkCalls
 from mcp_federation.node.config import HttpSpec
 from mcp_federation.node.server import SupervisedServer
+from tests.support.holding import HELD, Box
 from tests.support.http_peer import HttpPeer
 from tests.support.nats_server import eventually
 from tests.support.node_servers import hurry
 from tests.support.session_server import Sessions
-
-HELD = "held"
 
 
 class Odd(Sessions):
@@ -68,25 +66,8 @@ async def broken(request: web.Request, when: str) -> web.StreamResponse:
     return response
 
 
-class Box:
-    """The server, and its supervision."""
-
-    def __init__(self, odd: Odd, server: SupervisedServer) -> None:
-        self.odd = odd
-        self.server = server
-
-    async def call(self, text: str) -> str:
-        return decode_result((await self.server.call("echo", {"text": text}, 10)).result).text
-
-    async def hold(self) -> "asyncio.Task[str]":
-        """A call that is under way until 'release' is called."""
-        held = asyncio.create_task(self.call(HELD))
-        await eventually(lambda: self.odd.held)
-        return held
-
-
 @pytest.fixture
-async def box(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Box]:
+async def box(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Box[Odd]]:
     hurry(monkeypatch)
     odd = Odd()
     with HttpPeer({"POST /mcp": odd.answer}) as peer:
@@ -100,7 +81,7 @@ async def box(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Box]:
 
 @pytest.mark.parametrize("when", ["before", "in the middle of"])
 async def test_a_connection_that_ends_before_or_in_an_answer_costs_its_own_call_only(
-    box: Box, when: str
+    box: Box[Odd], when: str
 ) -> None:
     held = await box.hold()
     with pytest.raises(ServerUnavailable, match="the connection to the MCP server 'box' failed"):
@@ -110,7 +91,7 @@ async def test_a_connection_that_ends_before_or_in_an_answer_costs_its_own_call_
     assert box.server.state.restarts == 0
 
 
-async def test_a_list_that_got_lost_leaves_the_calls_under_way_alone(box: Box) -> None:
+async def test_a_list_that_got_lost_leaves_the_calls_under_way_alone(box: Box[Odd]) -> None:
     held = await box.hold()
     box.odd.lists_break = True
     box.server._doubt("")
@@ -120,20 +101,20 @@ async def test_a_list_that_got_lost_leaves_the_calls_under_way_alone(box: Box) -
     assert await held == HELD
 
 
-async def test_an_error_under_the_code_of_a_closed_connection_is_the_tools_own(box: Box) -> None:
+async def test_an_error_under_the_code_of_a_closed_connection_is_the_tools_own(box: Box[Odd]) -> None:
     with pytest.raises(ToolFailed, match="the quota is used up"):
         await box.call("refuse")
     assert box.server.state.restarts == 0
 
 
-async def test_an_answer_that_is_no_json_rpc_is_told_in_our_words(box: Box) -> None:
+async def test_an_answer_that_is_no_json_rpc_is_told_in_our_words(box: Box[Odd]) -> None:
     with pytest.raises(ToolFailed, match="breaks its own contract"):
         await box.call("write nonsense")
     assert box.server.state.restarts == 0
 
 
 async def test_a_start_that_hangs_is_begun_anew_under_a_call(
-    box: Box, monkeypatch: pytest.MonkeyPatch
+    box: Box[Odd], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session, "LIST_TIMEOUT", 0.05)
     monkeypatch.setattr(link, "RECONNECT_TIMEOUT", 0.5)

@@ -9,16 +9,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from mcp_federation.contract.mcp import decode_result
 from mcp_federation.errors import FederationError, Overloaded, ServerUnavailable
 from mcp_federation.node.config import HttpSpec
 from mcp_federation.node.server import SupervisedServer
+from tests.support.holding import HELD, Box
 from tests.support.http_peer import HttpPeer
-from tests.support.nats_server import eventually
 from tests.support.node_servers import hurry
 from tests.support.session_server import ECHO
-
-HELD = "held"
 
 
 class Odd:
@@ -78,24 +75,7 @@ class Odd:
         )
 
 
-class Box:
-    """The server, and its supervision."""
-
-    def __init__(self, odd: Odd, server: SupervisedServer) -> None:
-        self.odd = odd
-        self.server = server
-
-    async def call(self, text: str) -> str:
-        return decode_result((await self.server.call("echo", {"text": text}, 10)).result).text
-
-    async def hold(self) -> "asyncio.Task[str]":
-        """A call that is under way until 'release' is called."""
-        held = asyncio.create_task(self.call(HELD))
-        await eventually(lambda: self.odd.held)
-        return held
-
-
-Make = Callable[..., Awaitable[Box]]
+Make = Callable[..., Awaitable[Box[Odd]]]
 
 
 @pytest.fixture
@@ -103,7 +83,7 @@ async def make(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Make]:
     hurry(monkeypatch)
     async with AsyncExitStack() as stack:
 
-        async def start(endpoint: str = "/messages?id=1") -> Box:
+        async def start(endpoint: str = "/messages?id=1") -> Box[Odd]:
             odd = Odd(endpoint)
             peer = stack.enter_context(HttpPeer({"GET /sse": odd.get, "POST /messages": odd.post}))
             spec = HttpSpec(f"{peer.url}/sse", transport="sse")
