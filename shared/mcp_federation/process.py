@@ -83,6 +83,7 @@ async def connected(settings: Settings, name: str, stop: asyncio.Event) -> Async
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + BUS_PATIENCE
+    told = ""
     while True:
         try:
             # A process without a bus is of no use: it ends, and whoever runs it starts it again.
@@ -91,7 +92,9 @@ async def connected(settings: Settings, name: str, stop: asyncio.Event) -> Async
             )
             break
         except BusUnavailable as error:
-            log.warn("bus_awaited", reason=error.message)
+            if error.message != told:
+                log.warn("bus_awaited", reason=error.message)
+                told = error.message
             # A refusal comes at once, unlike a server that is not there.
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), BUS_RETRY_PAUSE)

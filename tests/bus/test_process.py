@@ -6,10 +6,13 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from mcp_federation import process
+from mcp_federation.bus.nats import NatsBus
 from mcp_federation.errors import BusUnavailable, InvalidRequest
 from mcp_federation.process import connected, run_process
 from mcp_federation.settings import load_settings
@@ -78,6 +81,27 @@ async def test_it_waits_no_longer_than_it_was_told(
     with pytest.raises(BusUnavailable):
         async with connected(load_settings(nats_url=f"{own_nats_server.url}x"), "a test", asyncio.Event()):
             pytest.fail("there is nothing to connect to")
+
+
+async def test_a_refusal_is_told_once_however_often_it_is_met(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(process, "BUS_RETRY_PAUSE", 0)
+    stop = asyncio.Event()
+    tries = 0
+
+    async def refuse(*_: Any, **__: Any) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 3:
+            stop.set()
+        raise BusUnavailable("the NATS server refuses our credentials")
+
+    monkeypatch.setattr(NatsBus, "connect", refuse)
+    with capture_logs() as logs, pytest.raises(BusUnavailable):
+        async with connected(load_settings(), "a test", stop):
+            pytest.fail("it is refused")
+    assert (tries, [line["event"] for line in logs]) == (3, ["bus_awaited"])
 
 
 async def test_it_shows_that_it_lives_while_the_bus_is_there(

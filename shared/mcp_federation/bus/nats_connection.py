@@ -55,9 +55,9 @@ async def open_connection(
     watch = ConnectionWatch(on_lost)
 
     async def on_error(error: Exception) -> None:
-        await _on_error(error)
         if connection.is_connecting and _is_refusal(error):
             raise error  # ends connecting, which nats-py would go on trying
+        await _on_error(error)
 
     try:
         async with asyncio.timeout(timeout):
