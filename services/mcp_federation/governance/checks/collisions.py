@@ -1,10 +1,10 @@
 """Quality and security of a tool beside what is published: look-alikes and duplicates. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from mcp_federation.governance.checks.catalogue import Check, Sighting, check
-from mcp_federation.governance.checks.context import MIN_SAME_TOOL, bare_name, resemblance
+from mcp_federation.governance.checks.context import MIN_SAME_TOOL, Owned, bare_name, resemblance
 from mcp_federation.governance.checks.quoting import quote
 from mcp_federation.governance.checks.reading import Reading
 from mcp_federation.governance.detector.plain import spelling
@@ -24,13 +24,9 @@ def look_alike_name(reading: Reading) -> Iterator[Sighting]:
     """Names with the look of another node's tool and other letters; case and separators do not count."""
     registration = reading.registration
     name = bare_name(registration.tool.name, registration.server)
-    if not len(reading.catalog):
-        return
-    for tool in reading.catalog.looking_like(name):
-        if tool.node != registration.node and spelling(tool.bare_name) != spelling(name):
-            why = f"“{quote(name)}” looks like “{quote(tool.bare_name)}”, which {quote(tool.node)} publishes"
-            yield Sighting("name", why)
-            return
+    if rival := _rival(name, registration.node, reading.catalog.names_like(name)):
+        node, other = map(quote, rival)
+        yield Sighting("name", f"“{quote(name)}” looks like “{other}”, which {node} publishes")
 
 
 @check(
@@ -41,16 +37,10 @@ def look_alike_name(reading: Reading) -> Iterator[Sighting]:
 )
 def look_alike_server(reading: Reading) -> Iterator[Sighting]:
     """Servers with the look of another node's server and other letters."""
-    registration = reading.registration
-    for tool in (
-        reading.catalog.of_servers_like(registration.server)
-        if registration.server and len(reading.catalog)
-        else ()
-    ):
-        if tool.node != registration.node and spelling(tool.server) != spelling(registration.server):
-            shown = f"“{quote(registration.server)}” looks like “{quote(tool.server)}”"
-            yield Sighting("server", f"{shown}, a server of {quote(tool.node)}")
-            return
+    server, own_node = reading.registration.server, reading.registration.node
+    if rival := _rival(server, own_node, reading.catalog.servers_like(server)):
+        node, other = map(quote, rival)
+        yield Sighting("server", f"“{quote(server)}” looks like “{other}”, a server of {node}")
 
 
 @check(
@@ -61,11 +51,9 @@ def look_alike_server(reading: Reading) -> Iterator[Sighting]:
 )
 def look_alike_node(reading: Reading) -> Iterator[Sighting]:
     """Nodes with the look of another node that publishes tools, and other letters."""
-    node = reading.registration.node
-    for other in sorted(reading.catalog.nodes_like(node)) if len(reading.catalog) else ():
-        if spelling(other) != spelling(node):
-            yield Sighting("node", f"“{quote(node)}” looks like “{quote(other)}”, another node")
-            return
+    own = reading.registration.node
+    if rival := _rival(own, own, reading.catalog.nodes_like(own)):
+        yield Sighting("node", f"“{quote(own)}” looks like “{quote(rival[0])}”, another node")
 
 
 @check(
@@ -104,6 +92,12 @@ def near_duplicate(reading: Reading) -> Iterator[Sighting]:
         if other.node == registration.node and other.name != tool.name and similarity >= MIN_SIMILARITY:
             yield Sighting("description", f"{similarity:.0%} of it is that of “{quote(other.name)}”")
             return
+
+
+def _rival(name: str, own_node: str, alike: Iterable[Owned]) -> Owned | None:
+    """The first of the names that look like this one which another node has, and spells otherwise."""
+    rivals = (owned for owned in alike if owned[0] != own_node and spelling(owned[1]) != spelling(name))
+    return min(rivals, default=None)
 
 
 SECURITY: tuple[Check, ...] = (look_alike_name, look_alike_server, look_alike_node, name_taken)

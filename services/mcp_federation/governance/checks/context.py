@@ -28,6 +28,9 @@ _SHINGLE = 3
 Key = tuple[str, str]
 """Node and local name."""
 
+Owned = tuple[str, str]
+"""A node, and a name that it has: its own, or that of a tool or a server of its."""
+
 Value = TypeVar("Value", bound=Hashable)
 
 
@@ -57,12 +60,18 @@ class CatalogView:
         self._tools: dict[Key, Published] = {}
         self._by_full_name = _Index[str](lambda tool: [tool.name])
         self._by_name = _Index[str](lambda tool: [tool.bare_name])
-        self._by_look = _Index[str](lambda tool: [skeleton(tool.bare_name)])
-        self._by_server = _Index[str](lambda tool: [skeleton(tool.server)] if tool.server else [])
         self._by_hash = _Index[int](lambda tool: _sketch(_shingles(tool.description)))
-        self._indexes = (self._by_full_name, self._by_name, self._by_look, self._by_server, self._by_hash)
-        self._nodes: Counter[str] = Counter()
-        self._by_node_look: dict[str, frozenset[str]] = {}
+        self._names = _Looks(lambda tool: tool.bare_name)
+        self._servers = _Looks(lambda tool: tool.server)
+        self._nodes = _Looks(lambda tool: tool.node)
+        self._indexes = (
+            self._by_full_name,
+            self._by_name,
+            self._by_hash,
+            self._names,
+            self._servers,
+            self._nodes,
+        )
         for tool in tools:
             self.put(tool)
 
@@ -75,10 +84,6 @@ class CatalogView:
         self._tools[tool.node, tool.name] = tool
         for index in self._indexes:
             index.add(tool)
-        self._nodes[tool.node] += 1
-        if self._nodes[tool.node] == 1:
-            look = skeleton(tool.node)
-            self._by_node_look[look] = self.nodes_like(tool.node) | {tool.node}
 
     def drop(self, node: str, name: str) -> None:
         """Forget what the node published under the name, if anything."""
@@ -86,9 +91,6 @@ class CatalogView:
         if tool is not None:
             for index in self._indexes:
                 index.remove(tool)
-            self._nodes[node] -= 1
-            if not self._nodes[node]:
-                self._by_node_look[skeleton(node)] = self.nodes_like(node) - {node}
 
     def named(self, name: str) -> Sequence[Published]:
         """The tools of this name, their servers' names before it, on any node."""
@@ -98,17 +100,17 @@ class CatalogView:
         """The tools that their servers call so, on any node."""
         return self._by_name.get(bare_name)
 
-    def looking_like(self, bare_name: str) -> Sequence[Published]:
-        """The tools whose name looks like this one at a glance, the same name among them."""
-        return self._by_look.get(skeleton(bare_name))
+    def names_like(self, bare_name: str) -> frozenset[Owned]:
+        """The names of tools, without their servers', that look like this one, itself among them."""
+        return self._names.like(bare_name)
 
-    def of_servers_like(self, server: str) -> Sequence[Published]:
-        """The tools of servers whose name looks like this one, the same name among them."""
-        return self._by_server.get(skeleton(server))
+    def servers_like(self, server: str) -> frozenset[Owned]:
+        """The names of servers with published tools that look like this one, itself among them."""
+        return self._servers.like(server)
 
-    def nodes_like(self, node: str) -> frozenset[str]:
-        """The nodes with published tools whose name looks like this one, the same name among them."""
-        return self._by_node_look.get(skeleton(node), frozenset())
+    def nodes_like(self, node: str) -> frozenset[Owned]:
+        """The names of nodes with published tools that look like this one, itself among them."""
+        return self._nodes.like(node)
 
     def described_like(self, description: str) -> Iterator[tuple[Published, float]]:
         """Tools with phrases of the same description; how many of them, as a Jaccard index in [0, 1]."""
@@ -135,7 +137,7 @@ class _Index(Generic[Value]):
 
     def remove(self, tool: Published) -> None:
         for value in set(self._values(tool)):
-            left = tuple(each for each in self._tools.get(value, ()) if each != tool)
+            left = tuple(each for each in self._tools.get(value, ()) if each is not tool)
             if left:
                 self._tools[value] = left
             else:
@@ -143,6 +145,35 @@ class _Index(Generic[Value]):
 
     def get(self, value: Value) -> tuple[Published, ...]:
         return self._tools.get(value, ())
+
+
+class _Looks:
+    """Names that nodes have by their look; the thousand tools of one server cost no more than one does."""
+
+    def __init__(self, name: Callable[[Published], str]) -> None:
+        self._name = name
+        self._tools: Counter[Owned] = Counter()
+        self._by_look: dict[str, frozenset[Owned]] = {}
+
+    def add(self, tool: Published) -> None:
+        owned = (tool.node, self._name(tool))
+        self._tools[owned] += 1
+        if self._tools[owned] == 1:
+            look = skeleton(owned[1])
+            self._by_look[look] = self._by_look.get(look, frozenset()) | {owned}
+
+    def remove(self, tool: Published) -> None:
+        owned = (tool.node, self._name(tool))
+        self._tools[owned] -= 1
+        if not self._tools[owned]:
+            del self._tools[owned]
+            look = skeleton(owned[1])
+            left = self._by_look.pop(look) - {owned}
+            if left:
+                self._by_look[look] = left
+
+    def like(self, name: str) -> frozenset[Owned]:
+        return self._by_look.get(skeleton(name), frozenset()) if name and self._by_look else frozenset()
 
 
 def bare_name(name: str, server: str) -> str:
