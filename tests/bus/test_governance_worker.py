@@ -27,6 +27,7 @@ from mcp_federation.contract.subjects import (
     AUDIT_STREAM,
     CASE_STREAM,
     CATALOG_STREAM,
+    CLAIM_STREAM,
     REGISTER,
     SUBMISSION_STREAM,
     Header,
@@ -35,6 +36,7 @@ from mcp_federation.errors import BusUnavailable, InvalidRequest, NodeUnavailabl
 from mcp_federation.governance import helpers
 from mcp_federation.governance.app import GovernanceWorker, _help, run
 from mcp_federation.governance.checks.context import CatalogView
+from mcp_federation.governance.claims import Claims
 from mcp_federation.governance.trail import Trail
 from mcp_federation.governance.worker import RegistrationDesk
 from mcp_federation.settings import load_settings
@@ -216,14 +218,18 @@ async def test_a_large_registration_is_judged_as_well(govern: Govern, bus: Bus) 
 async def test_a_verdict_that_cannot_be_kept_is_not_given_out(tmp_path: Path) -> None:
     async with MemoryBus() as bus:  # without the audit stream
         await bus.ensure_stream(CASE_STREAM)
+        await bus.ensure_stream(CLAIM_STREAM)
         key = load_or_create_key(tmp_path / "key")
         sealer = Sealer(key)
+        claims = Claims(bus, sealer)
+        await claims.start(5)
         desk = RegistrationDesk(
-            bus, Approver(key), sealer, Trail(bus, sealer), PRESETS["standard"], CatalogView()
+            bus, Approver(key), sealer, Trail(bus, sealer), PRESETS["standard"], CatalogView(), claims
         )
         await bus.respond(REGISTER.every(), desk.answer)
         with capture_logs() as logs, pytest.raises(BusUnavailable):
             raise_error_reply((await send(bus, a_registration())).payload)
+        await claims.stop()
     assert [entry["event"] for entry in logs] == ["record_not_kept"]
 
 

@@ -21,6 +21,7 @@ from mcp_federation.contract.subjects import (
     AUDIT,
     CASE,
     CATALOG,
+    CLAIM,
     EXECUTE,
     METRICS,
     PERFORMANCE,
@@ -147,8 +148,8 @@ async def test_nobody_speaks_for_another_organisation(organisations: Organisatio
     await hub.subscribe("mcpfed.>", hear, limit=1)
     await hub.flush()
     for node in ("acme", "hub"):
-        for subject in (REGISTER.of(node), PRESENCE.of(node), METRICS.of(node), SUBMIT.of(node)):
-            await globex.publish(subject, b"forged")
+        for template in (REGISTER, PRESENCE, METRICS, SUBMIT, CLAIM):
+            await globex.publish(template.of(node), b"forged")
         for template in (CATALOG, SUBMISSION, RULING, REVIEW, AUDIT, CASE, PERFORMANCE):
             await globex.publish(template.of(node, "box.echo"), b"forged")
     await globex.publish(PRESENCE.of("globex"), b"forged")  # which is its own to spoil

@@ -16,6 +16,8 @@ from mcp_federation.contract.messages import (
     Case,
     CatalogEntry,
     CatalogMessage,
+    Claim,
+    ClaimBatch,
     ErrorReply,
     Finding,
     Message,
@@ -83,6 +85,7 @@ EXAMPLES: tuple[Message, ...] = (
         pending=TOOL,
         ruling=RULING,
     ),
+    ClaimBatch(claims=(Claim(id="1", node="acme", name="a", server="time", description="Look."),), seal="x"),
     ReviewCommand(order="a.b.c"),
     AuditRecord(node="acme", name="a", at=1.5, verdict=VERDICT, request_id="1", after=2, chain="00"),
     Presence(

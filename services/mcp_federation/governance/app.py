@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from mcp_federation.bus.protocol import Bus
 from mcp_federation.contract.subjects import GOVERNANCE_QUEUE, GOVERNANCE_STREAMS, REGISTER, REVIEW
 from mcp_federation.errors import FederationError, InvalidRequest
+from mcp_federation.governance.claims import Claims
 from mcp_federation.governance.helpers import Helpers, help_out
 from mcp_federation.governance.model_judge import ModelJudge
 from mcp_federation.governance.published import PublishedTools
@@ -168,6 +169,9 @@ class GovernanceWorker:
         published = PublishedTools(self._bus, ApprovalVerifier([sealer.public, *self._earlier_keys]))
         self._parts.push_async_callback(published.stop)
         await published.start(REPLAY_TIMEOUT)
+        claims = Claims(self._bus, sealer)
+        self._parts.push_async_callback(claims.stop)
+        await claims.start(REPLAY_TIMEOUT)
         trail = Trail(self._bus, sealer)
         self._parts.push_async_callback(trail.stop)
         await trail.start()
@@ -175,7 +179,7 @@ class GovernanceWorker:
         if self._model is not None:
             self._parts.push_async_callback(self._model.close)
         registrations = RegistrationDesk(
-            self._bus, approver, sealer, trail, self._policy, published.view, self._model
+            self._bus, approver, sealer, trail, self._policy, published.view, claims, self._model
         )
         self._registrations = registrations
         operators = OrderVerifier((sealer.public, *self._operators))

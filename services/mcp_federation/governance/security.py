@@ -35,6 +35,8 @@ def security_catalogue(heads: Mapping[str, Head]) -> Catalogue:
 
 
 SECURITY: Final = security_catalogue(heads())
+COLLISIONS: Final = Catalogue(*collisions.SECURITY)
+"""Those that judge a tool by what other nodes have."""
 
 
 def run_security_checks(registration: Registration, catalog: CatalogView | None = None) -> list[Finding]:

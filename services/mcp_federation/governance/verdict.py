@@ -65,13 +65,13 @@ def judge(
 ) -> Verdict:
     """The verdict on a registration beside what is published already; not signed yet.
 
-    The most severe findings come first. `further` are the findings of suites that ran elsewhere.
+    The most severe findings come first. `further` are findings from elsewhere, by their suites.
 
     Raises:
         InvalidRequest: the tool has no canonical form, so that no digest could be approved.
     """
     past, further = past or Past(), further or {}
-    checks = (*SUITES, *further)
+    checks = tuple(dict.fromkeys((*SUITES, *further)))
     reading = read(registration, catalog)
     changed, of_change = _change(registration, past)
     findings = [

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -16,6 +17,7 @@ from mcp_federation.governance import model_judge, probing
 from mcp_federation.governance.casebook import Casebook, Page, case_after
 from mcp_federation.governance.checks.context import CatalogView
 from mcp_federation.governance.checks.quoting import quote
+from mcp_federation.governance.claims import Claims
 from mcp_federation.governance.model_judge import ModelJudge
 from mcp_federation.governance.probing import Prober
 from mcp_federation.governance.trail import Trail
@@ -51,6 +53,7 @@ class RegistrationDesk:
         trail: Trail,
         policy: Policy,
         catalog: CatalogView,
+        claims: Claims,
         model: ModelJudge | None = None,
     ) -> None:
         self._approver = approver
@@ -58,6 +61,7 @@ class RegistrationDesk:
         self._trail = trail
         self._policy = policy
         self._catalog = catalog
+        self._claims = claims
         self._model = model
         self._prober = Prober(bus)
         self.waiting = 0
@@ -112,8 +116,12 @@ class RegistrationDesk:
     async def _judge(self, registration: Registration, page: Page, *, large: bool) -> Verdict:
         work = partial(judge, registration, self._catalog, policy=self._policy, past=page.past)
         verdict = await asyncio.to_thread(work) if large else work()
-        if verdict.decision != "rejected" and (further := await self._further(registration)):
+        further = await self._further(registration) if verdict.decision != "rejected" else {}
+        if further:
             work = partial(work, further=further)
+            verdict = await asyncio.to_thread(work) if large else work()
+        if verdict.decision == "approved" and (collisions := await self._claims.claim(registration)):
+            work = partial(work, further={**further, "security": collisions})
             verdict = await asyncio.to_thread(work) if large else work()
         if verdict.decision != "approved":
             return verdict
@@ -127,9 +135,9 @@ class RegistrationDesk:
         )
         return msgspec.structs.replace(verdict, approval=approval)
 
-    async def _further(self, registration: Registration) -> dict[str, tuple[Finding, ...]]:
+    async def _further(self, registration: Registration) -> dict[str, Sequence[Finding]]:
         """What the suites find that ask somebody; one that gets no answer is not among them."""
-        asked: dict[str, tuple[Finding, ...] | None] = {}
+        asked: dict[str, Sequence[Finding] | None] = {}
         if (probe := self._policy.of(registration.node).probe) is not None:
             asked[probing.SUITE] = await self._prober.findings(registration, probe)
         if self._model is not None:

@@ -13,6 +13,7 @@ from mcp_federation.contract.messages import (
     Cancel,
     Case,
     CatalogEntry,
+    ClaimBatch,
     ErrorReply,
     Performance,
     Presence,
@@ -179,6 +180,15 @@ CHANNELS = (
         summary="What governance knows of each tool",
         description="The text that was approved last, the last verdict, and what a person ruled; signed.",
         messages=(Case,),
+    ),
+    Channel(
+        template=subjects.CLAIM,
+        summary="What a governance worker is about to approve",
+        description=(
+            "Signed, and kept for two minutes; `{node}` is the worker. Of two look-alikes that are judged at "
+            "once, just the one that stands second here is judged beside the other."
+        ),
+        messages=(ClaimBatch,),
     ),
     Channel(
         template=subjects.RULING,

@@ -212,6 +212,23 @@ class Case(Message, frozen=True, kw_only=True, tag="case"):
     seal: str = ""
 
 
+class Claim(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The names of a tool that a governance worker is about to approve."""
+
+    id: str
+    node: NodeName
+    name: LocalName
+    server: Text = ""
+    description: Text = ""
+
+
+class ClaimBatch(Message, frozen=True, kw_only=True, tag="claims"):
+    """The claims that a worker made together, in their order, for all workers to see."""
+
+    claims: tuple[Claim, ...]
+    seal: str = ""
+
+
 class ReviewCommand(Message, frozen=True, kw_only=True, tag="review"):
     """A person's decision on its way to governance: a JWT that an operator's key signed."""
 
@@ -419,6 +436,7 @@ MESSAGES: tuple[type[Message], ...] = (
     Withdrawal,
     Ruling,
     Case,
+    ClaimBatch,
     ReviewCommand,
     AuditRecord,
     Presence,

@@ -62,6 +62,9 @@ METRICS: Final = Template("metrics")
 PERFORMANCE: Final = Template("performance", has_tool=True)
 AUDIT: Final = Template("audit", has_tool=True)
 CASE: Final = Template("case", has_tool=True)
+CLAIM: Final = Template("claim")
+"""Its last token is a governance worker, not a node."""
+
 RULING: Final = Template("ruling", has_tool=True)
 REVIEW: Final = Template("review", has_tool=True)
 PROBE: Final = Template("probe", has_tool=True)
@@ -110,13 +113,21 @@ CATALOG_STREAM: Final = StreamSpec("MCPFED_CATALOG", CATALOG, last_per_subject=T
 SUBMISSION_STREAM: Final = StreamSpec("MCPFED_SUBMISSIONS", SUBMISSION, last_per_subject=True)
 AUDIT_STREAM: Final = StreamSpec("MCPFED_AUDIT", AUDIT, append_only=True)
 CASE_STREAM: Final = StreamSpec("MCPFED_CASES", CASE, last_per_subject=True)
+CLAIM_STREAM: Final = StreamSpec("MCPFED_CLAIMS", CLAIM, max_age=timedelta(minutes=2))
 RULING_STREAM: Final = StreamSpec("MCPFED_RULINGS", RULING, last_per_subject=True)
 METRICS_STREAM: Final = StreamSpec(
     "MCPFED_METRICS", METRICS, max_age=timedelta(days=30), max_bytes=256 * 1024 * 1024
 )
 PERFORMANCE_STREAM: Final = StreamSpec("MCPFED_PERFORMANCE", PERFORMANCE, last_per_subject=True)
 
-GOVERNANCE_STREAMS: Final = (CATALOG_STREAM, SUBMISSION_STREAM, AUDIT_STREAM, CASE_STREAM, RULING_STREAM)
+GOVERNANCE_STREAMS: Final = (
+    CATALOG_STREAM,
+    SUBMISSION_STREAM,
+    AUDIT_STREAM,
+    CASE_STREAM,
+    CLAIM_STREAM,
+    RULING_STREAM,
+)
 """What governance makes before it answers its first registration."""
 
 STREAMS: Final = (*GOVERNANCE_STREAMS, METRICS_STREAM, PERFORMANCE_STREAM)

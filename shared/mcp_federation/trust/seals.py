@@ -12,14 +12,14 @@ import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mcp_federation.contract.messages import AuditRecord, Case, Ruling, decode, encode
+from mcp_federation.contract.messages import AuditRecord, Case, ClaimBatch, Ruling, decode, encode
 from mcp_federation.errors import ApprovalRefused
 from mcp_federation.trust.keys import TrustedKey, trusted
 
 TYPE: Final = "mcpfed-seal+jwt"
 _ALGORITHM = "EdDSA"
 
-S = TypeVar("S", Ruling, Case, AuditRecord)
+S = TypeVar("S", Ruling, Case, ClaimBatch, AuditRecord)
 
 
 class SealVerifier:
@@ -69,7 +69,7 @@ class Sealer(SealVerifier):
         return msgspec.structs.replace(message, seal=token)
 
 
-def _tag(kind: type[Ruling | Case | AuditRecord]) -> str:
+def _tag(kind: type[Ruling | Case | ClaimBatch | AuditRecord]) -> str:
     return str(kind.__struct_config__.tag)
 
 
