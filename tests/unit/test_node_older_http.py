@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from mcp_federation.errors import ServerDown, ServerUnavailable, ToolFailed
+from mcp_federation.errors import PayloadTooLarge, ServerDown, ServerUnavailable, ToolFailed
 from mcp_federation.node import link, session
 from mcp_federation.node.calls.sdk import SdkCalls
 from mcp_federation.node.config import HttpSpec
@@ -50,9 +50,22 @@ class Odd(Sessions):
             return web.json_response({"jsonrpc": "2.0", "id": number, "error": error})
         elif text == "write nonsense":
             return web.Response(body=b'{"result":\xff', content_type="application/json")
+        elif text == "go on and on":
+            return await endless(request)
         elif text in ("before", "in the middle of"):
             return await broken(request, text)
         return await super().call(request, number, text)
+
+
+async def endless(request: web.Request) -> web.StreamResponse:
+    """Write JSON until nobody reads it."""
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await response.prepare(request)
+    with suppress(ConnectionError):
+        await response.write(b'{"jsonrpc":"2.0","result":{"content":[{"type":"text","text":"')
+        while True:
+            await response.write(b"x" * 65_536)
+    return response
 
 
 async def broken(request: web.Request, when: str) -> web.StreamResponse:
@@ -71,7 +84,9 @@ async def box(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Box[Odd]]:
     hurry(monkeypatch)
     odd = Odd()
     with HttpPeer({"POST /mcp": odd.answer}) as peer:
-        server = SupervisedServer("box", HttpSpec(f"{peer.url}/mcp"), on_change=lambda _: None)
+        server = SupervisedServer(
+            "box", HttpSpec(f"{peer.url}/mcp"), on_change=lambda _: None, max_payload=1_000_000
+        )
         server.start()
         await server.settled()
         assert type(server._link.calls) is SdkCalls
@@ -86,6 +101,15 @@ async def test_a_connection_that_ends_before_or_in_an_answer_costs_its_own_call_
     held = await box.hold()
     with pytest.raises(ServerUnavailable, match="the connection to the MCP server 'box' failed"):
         await box.call(when)
+    assert await box.call("release") == "release"
+    assert await held == HELD
+    assert box.server.state.restarts == 0
+
+
+async def test_an_answer_that_goes_on_and_on_is_given_up_and_costs_its_own_call_only(box: Box[Odd]) -> None:
+    held = await box.hold()
+    with pytest.raises(PayloadTooLarge, match="over 1000000 bytes"):
+        await box.call("go on and on")
     assert await box.call("release") == "release"
     assert await held == HELD
     assert box.server.state.restarts == 0

@@ -167,9 +167,9 @@ def _resolved(command: str, path: str, cwd: str | None) -> str:
     return found or command
 
 
-async def _http(spec: HttpSpec, headers: dict[str, str], stack: AsyncExitStack, max_event: int) -> Any:
+async def _http(spec: HttpSpec, headers: dict[str, str], stack: AsyncExitStack, max_answer: int) -> Any:
     timeout = httpx2.Timeout(CONNECT_TIMEOUT, read=READ_TIMEOUT)
-    http = await stack.enter_async_context(HttpClient(headers=headers, timeout=timeout))
+    http = await stack.enter_async_context(HttpClient(max_body=max_answer, headers=headers, timeout=timeout))
     if spec.transport == "sse":
-        return sse_transport(spec.url, http, max_event)
-    return streamable_http_client(spec.url, http_client=http, max_sse_event_size=max_event)
+        return sse_transport(spec.url, http, max_answer)
+    return streamable_http_client(spec.url, http_client=http, max_sse_event_size=max_answer)

@@ -16,8 +16,11 @@ from mcp_federation.contract.messages import Progress
 from mcp_federation.errors import ToolFailed
 from mcp_federation.node.calls.calling import Disconnected, OnProgress, Outcome, OwnTasks, replaced, tell
 from mcp_federation.node.calls.refused import refused
-from mcp_federation.node.calls.results import BrokenContract, Results
+from mcp_federation.node.calls.results import PIECE, BrokenContract, Results
 from mcp_federation.node.faults import call_error, is_lost
+
+_OF_THE_WIRE = ("content-encoding", "content-length", "transfer-encoding")
+"""Headers that are about the body as it came, which is decoded here."""
 
 
 class Sent:
@@ -33,6 +36,9 @@ class Sent:
 
         self.lost: httpx2.RequestError | None = None
         """Why one got no answer, or half of one."""
+
+        self.too_large = False
+        """Whether an answer was given up as it was over the bound."""
 
     @property
     def unreachable(self) -> bool:
@@ -55,34 +61,49 @@ def watch_sent(sent: Sent) -> Iterator[None]:
 
 
 class HttpClient(httpx2.AsyncClient):
-    """The SDK's HTTP client, which notes in `Sent` what became of a request."""
+    """The SDK's HTTP client, which notes in `Sent` what became of a request, and bounds the answers."""
+
+    def __init__(self, *, max_body: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._max_body = max_body
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        """As the base class does, but the loss of a request that stands apart is a 502."""
+        """As the base class does; but one that stands apart and gets lost is a 502, as an answer over the
+        bound is."""
         sent = _sent.get()
         try:
-            response = await super().send(request, **options)
-            await _read_json(response)
+            response = await _read_json(await super().send(request, **options), self._max_body)
         except httpx2.RequestError as error:
             # A GET asks again for the answer to a POST that was taken.
             if sent is None or not sent.apart or request.method != "POST":
                 raise
             sent.lost = error
             return httpx2.Response(HTTPStatus.BAD_GATEWAY, request=request)
+        if response is None:
+            if sent is not None:
+                sent.too_large = True
+            return httpx2.Response(HTTPStatus.BAD_GATEWAY, request=request)
         if sent is not None and response.status_code >= HTTPStatus.BAD_REQUEST:
             sent.statuses.append(response.status_code)
         return response
 
 
-async def _read_json(response: httpx2.Response) -> None:
-    """Read an answer that is no stream here, where its loss can be told."""
+async def _read_json(response: httpx2.Response, limit: int) -> httpx2.Response | None:
+    """An answer that is no stream, read here, where its loss can be told; None where it is over the bound."""
     if not response.headers.get("content-type", "").lower().startswith("application/json"):
-        return
+        return response
+    body = bytearray()
     try:
-        await response.aread()
-    except BaseException:
+        async for piece in response.aiter_bytes(PIECE):
+            body += piece
+            if len(body) > limit:
+                return None
+    finally:
         await response.aclose()
-        raise
+    headers = {key: value for key, value in response.headers.items() if key not in _OF_THE_WIRE}
+    return httpx2.Response(
+        response.status_code, headers=headers, content=bytes(body), request=response.request
+    )
 
 
 class SdkCalls:
@@ -142,6 +163,8 @@ class SdkCalls:
         return self._results.bounded(answer, result.is_error)
 
     def _told(self, error: MCPError, tool: str, sent: Sent) -> Exception:
+        if sent.too_large:
+            return self._results.too_large()
         if sent.lost is not None:
             return Disconnected(f"the connection to the MCP server {self._server!r} failed")
         if _is_too_large(error):
