@@ -1,5 +1,6 @@
 """Policy files: what they say is what is decided by, and a mistake is told by its line and key."""
 
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,9 +10,23 @@ from hypothesis import strategies as st
 
 from mcp_federation.contract.messages import Finding
 from mcp_federation.errors import InvalidRequest
-from mcp_federation.governance.verdict import known_rules
-from mcp_federation.trust.policy import PRESETS, ProbePolicy, RulePolicy, Subject, weigh
+from mcp_federation.governance import model_judge, probing
+from mcp_federation.governance.quality import QUALITY
+from mcp_federation.governance.security import SECURITY
+from mcp_federation.governance.widening import RULES as WIDENING_RULES
+from mcp_federation.governance.widening import unknown_predecessor
+from mcp_federation.trust.policy import (
+    HELD,
+    PRESETS,
+    REJECTED,
+    UNVERIFIED,
+    ProbePolicy,
+    RulePolicy,
+    Subject,
+    weigh,
+)
 from mcp_federation.trust.policy_file import load_policy, parse_policy
+from mcp_federation.trust.rules import ALL_SUITES, RULES, SUITES
 
 FULL = """
 preset = "strict"
@@ -27,7 +42,7 @@ low = "approve"
 [rules.schema-large]
 severity = "off"
 
-[rules.attack-likely]
+[rules.likely-instructions]
 quarantine_at = 0.5
 reject_at = 0.9
 
@@ -55,7 +70,7 @@ def test_a_file_says_what_differs_from_its_preset(tmp_path: Path) -> None:
     assert policy.name == "policy.toml"
     assert policy.severities == {**PRESETS["strict"].severities, "low": "approve"}
     assert (policy.required, policy.widening, policy.reviewed) == (("security",), "reject", True)
-    assert policy.rules["attack-likely"] == RulePolicy(quarantine_at=0.5, reject_at=0.9)
+    assert policy.rules["likely-instructions"] == RulePolicy(quarantine_at=0.5, reject_at=0.9)
 
 
 def test_without_a_preset_a_file_begins_with_the_standard() -> None:
@@ -80,12 +95,21 @@ def test_an_organisation_inherits_what_it_does_not_say_and_lists_hold_for_all() 
         ('preset = "loose"', "line 1, preset: there is no preset 'loose'"),
         ("\n\nextra = 1", "line 3, extra: there is no such key"),
         ("allow = 'x'", "line 1, allow: Expected `array`"),
-        ('[rules.a]\nseverity = "bad"', "line 2, rules.a.severity: Invalid enum value 'bad'"),
-        ("[rules.a]\nreject_at = 1.5", "line 2, rules.a.reject_at: Expected `float` <= 1"),
-        ("[rules.a]\nquarantine_at = 0.9\nreject_at = 0.2", "line 2, rules.a.quarantine_at: it is above"),
+        (
+            '[rules.not-json]\nseverity = "bad"',
+            "line 2, rules.not-json.severity: Invalid enum value 'bad'",
+        ),
+        ("[rules.not-json]\nreject_at = 1.5", "line 2, rules.not-json.reject_at: Expected `float` <= 1"),
+        (
+            "[rules.not-json]\nquarantine_at = 0.9\nreject_at = 0.2",
+            "line 2, rules.not-json.quarantine_at: it is above",
+        ),
         ('[severities]\nmedium = "ignore"', "line 2, severities.medium: it is one of approve, quarantine"),
-        ('[severities]\nbad = "reject"', "line 2, severities.bad: there is no such severity"),
-        ('rules = {a = {severitee = "low"}}', "line 1, rules.a.severitee: there is no such key"),
+        ('[severities]\nbad = "reject"', "line 2, severities.bad: there is no severity 'bad'"),
+        (
+            'rules = {not-json = {severitee = "low"}}',
+            "line 1, rules.not-json.severitee: there is no such key",
+        ),
         ("# a comment\n[organisations.ACME]", "line 2, organisations.ACME: 'ACME' cannot name a node"),
         (
             '[organisations.acme]\n[organisations.acme.severities]\nlow = "no"',
@@ -103,12 +127,33 @@ def test_a_mistake_is_told_by_its_line_and_key(text: str, message: str) -> None:
     assert message in caught.value.message
 
 
-def test_a_rule_that_no_check_has_is_a_mistake_where_the_rules_are_known() -> None:
-    text = '[rules.hiden-character]\nseverity = "low"'
-    with pytest.raises(InvalidRequest, match=r"line 1, rules\.hiden-character: there is no check"):
-        parse_policy(text, "p", known_rules())
-    assert parse_policy(text, "p").rules
-    assert parse_policy(text.replace("hiden", "hidden"), "p", known_rules()).rules
+@pytest.mark.parametrize(
+    ("text", "place", "nearest", "known"),
+    [
+        ('[rules.hiden-character]\nseverity = "low"', "rules.hiden-character", "hidden-character", RULES),
+        ('required = ["quality", "securty"]', "required", "security", ALL_SUITES),
+        ('[organisations.a]\nrequired = ["Probe"]', "organisations.a.required", "probe", ALL_SUITES),
+        ('preset = "strickt"', "preset", "strict", PRESETS),
+        ('[severities]\nmedum = "reject"', "severities.medum", "medium", ("low", "medium")),
+    ],
+)
+def test_a_name_that_nothing_goes_by_is_told_with_the_nearest_one_and_all(
+    text: str, place: str, nearest: str, known: Collection[str]
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse_policy(text, "p")
+    told = caught.value.message
+    assert f", {place}: there is no " in told
+    assert f"Did you mean '{nearest}'?" in told
+    assert all(name in told.partition("Known are ")[2] for name in known)
+
+
+def test_every_rule_of_a_finding_and_every_suite_is_known_to_policies() -> None:
+    checks = {check.rule for check in (*SECURITY, *QUALITY)}
+    asked = {model_judge.RULE, "probe-failed", "probe-other-text", "probe-slow", "probe-call-failed"}
+    ruled = HELD | REJECTED | {UNVERIFIED.rule}
+    assert checks | asked | ruled | WIDENING_RULES.keys() | {unknown_predecessor().rule} == RULES
+    assert {*SUITES, model_judge.SUITE, probing.SUITE} == set(ALL_SUITES)
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe"])
@@ -122,7 +167,7 @@ def test_a_file_that_cannot_be_read_is_told_with_the_presets(tmp_path: Path, con
 
 def test_the_documented_example_is_a_policy() -> None:
     page = (Path(__file__).parents[2] / "docs" / "governance" / "policy.md").read_text()
-    policy = parse_policy(page.partition("```toml\n")[2].partition("```")[0], "policy.md", known_rules())
+    policy = parse_policy(page.partition("```toml\n")[2].partition("```")[0], "policy.md")
     assert policy.of("globex").severities == PRESETS["strict"].severities
     assert policy.deny
     assert policy.probe == ProbePolicy(within_ms=5000, call_read_only=False)

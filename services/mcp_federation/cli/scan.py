@@ -24,7 +24,7 @@ from mcp_federation.errors import FederationError, InvalidRequest
 from mcp_federation.governance.checks.context import CatalogView, Published
 from mcp_federation.governance.checks.reading import read
 from mcp_federation.governance.excerpts import excerpt
-from mcp_federation.governance.verdict import decide, judge, known_rules
+from mcp_federation.governance.verdict import decide, judge
 from mcp_federation.logs import configure_logs
 from mcp_federation.mesh.terminal import make_console, safe_text
 from mcp_federation.node.tools import LocalTool
@@ -90,7 +90,7 @@ def run_scan(
     configure_logs("error")
     console = make_console()
     try:
-        chosen = load_policy(policy, known_rules())
+        chosen = load_policy(policy)
         began = time.perf_counter()
         with console.status("asking the servers …") if sys.stdout.isatty() and not as_json else _Silent():
             scanned = asyncio.run(read_target(words, probe))

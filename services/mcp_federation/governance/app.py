@@ -20,7 +20,6 @@ from mcp_federation.governance.model_judge import ModelJudge
 from mcp_federation.governance.published import PublishedTools
 from mcp_federation.governance.review import ReviewDesk
 from mcp_federation.governance.trail import Trail
-from mcp_federation.governance.verdict import known_rules
 from mcp_federation.governance.worker import RegistrationDesk
 from mcp_federation.logs import get_logger
 from mcp_federation.process import connected
@@ -52,7 +51,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         InvalidRequest: the key files, or the policy, are not usable.
         BusUnavailable: NATS does not answer, or the streams cannot be made.
     """
-    policy = load_policy(settings.policy, known_rules())
+    policy = load_policy(settings.policy)
     async with connected(settings, "governance", stop) as bus:
         worker = GovernanceWorker(
             bus,

@@ -14,7 +14,6 @@ from msgspec import Meta, Struct
 from mcp_federation.contract.messages import Finding, Registration
 from mcp_federation.errors import FederationError
 from mcp_federation.governance.checks.quoting import quote
-from mcp_federation.governance.verdict import MODEL_RULE
 from mcp_federation.logs import get_logger
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 log = get_logger("governance")
 
 SUITE: Final = "model"
+RULE: Final = "model-suspects"
 SUSPECTED_FROM: Final = 0.5
 MAX_TEXT: Final = 20_000
 MAX_KEPT: Final = 10_000
@@ -64,7 +64,7 @@ class ModelJudge:
         remedy = "Have a person read the tool's text, and approve or reject it."
         return (
             Finding(
-                rule=MODEL_RULE,
+                rule=RULE,
                 severity="medium",
                 where="",
                 why=why,

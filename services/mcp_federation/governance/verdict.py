@@ -22,13 +22,9 @@ from mcp_federation.governance.checks.context import CatalogView
 from mcp_federation.governance.checks.reading import read
 from mcp_federation.governance.quality import QUALITY
 from mcp_federation.governance.security import SECURITY
-from mcp_federation.governance.widening import RULES, unknown_predecessor, widened
-from mcp_federation.trust.policy import HELD, PRESETS, REJECTED, Policy, Subject, weigh
-
-MODEL_RULE: Final = "model-suspects"
-PROBE_RULES: Final = ("probe-failed", "probe-other-text", "probe-slow", "probe-call-failed")
-SUITES: Final = ("change", "quality", "security")
-"""The suites of checks that every registration goes through."""
+from mcp_federation.governance.widening import unknown_predecessor, widened
+from mcp_federation.trust.policy import PRESETS, Policy, Subject, weigh
+from mcp_federation.trust.rules import SUITES
 
 _RANKS: Final = {"critical": 0, "high": 1, "medium": 2, "low": 3, "info": 4}
 
@@ -39,13 +35,6 @@ class Past:
 
     case: Case | None = None
     lost: bool = False
-
-
-def known_rules() -> frozenset[str]:
-    """Every rule that a finding can have."""
-    checks = {check.rule for catalogue in (SECURITY, QUALITY) for check in catalogue}
-    others = {unknown_predecessor().rule, MODEL_RULE, *PROBE_RULES}
-    return frozenset(checks | RULES.keys() | others | REJECTED | HELD)
 
 
 def decide(

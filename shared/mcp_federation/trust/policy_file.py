@@ -2,7 +2,8 @@
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar, get_args
 
@@ -14,6 +15,7 @@ from mcp_federation.contract.messages import Severity
 from mcp_federation.contract.names import check_node_name
 from mcp_federation.errors import InvalidRequest
 from mcp_federation.trust.policy import PRESETS, Action, Policy, ProbePolicy, RulePolicy
+from mcp_federation.trust.rules import ALL_SUITES, RULES
 
 _Keys = tuple[str, ...]
 _HEADER: Final = re.compile(r"\s*\[\s*(.+?)\s*\]\s*(?:#.*)?")
@@ -42,10 +44,8 @@ class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     organisations: dict[str, dict[str, Any]] = {}
 
 
-def load_policy(source: str, known_rules: Iterable[str] = ()) -> Policy:
+def load_policy(source: str) -> Policy:
     """The preset of that name, or the policy in that file.
-
-    With `known_rules`, a rule that is not among them is an error: a misspelt one would do nothing.
 
     Raises:
         InvalidRequest: there is no such file, or it is no policy.
@@ -60,27 +60,27 @@ def load_policy(source: str, known_rules: Iterable[str] = ()) -> Policy:
         raise InvalidRequest(
             f"cannot read the policy {source!r}: {why}; presets are {', '.join(PRESETS)}"
         ) from None
-    return parse_policy(text, path.name, known_rules)
+    return parse_policy(text, path.name)
 
 
-def parse_policy(text: str, name: str, known_rules: Iterable[str] = ()) -> Policy:
+def parse_policy(text: str, name: str) -> Policy:
     """The policy that a TOML text describes; errors call it by `name`.
 
     Raises:
-        InvalidRequest: it is no TOML, or no policy; the message names the line and the key.
+        InvalidRequest: it is no TOML, or no policy, or has a name that nothing goes by; the message tells the
+            line and the key.
     """
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InvalidRequest(f"the policy {name} is not TOML: {error}") from None
-    return _Reader(text, name, frozenset(known_rules)).read(document)
+    return _Reader(text, name).read(document)
 
 
 class _Reader:
-    def __init__(self, text: str, name: str, known_rules: frozenset[str]) -> None:
+    def __init__(self, text: str, name: str) -> None:
         self._text = text
         self._name = name
-        self._known_rules = known_rules
 
     def read(self, document: Mapping[str, Any]) -> Policy:
         table = self._convert(document, _Table, ())
@@ -107,11 +107,13 @@ class _Reader:
         if not table.preset:
             return otherwise
         if table.preset not in PRESETS:
-            known = ", ".join(PRESETS)
-            self._fail((*keys, "preset"), f"there is no preset {table.preset!r}, only {known}")
+            self._unknown((*keys, "preset"), "preset", table.preset, PRESETS)
         return PRESETS[table.preset]
 
     def _apply(self, table: _Table, base: Policy, keys: _Keys) -> Policy:
+        for suite in table.required:
+            if suite not in ALL_SUITES:
+                self._unknown((*keys, "required"), "suite", suite, ALL_SUITES)
         return replace(
             base,
             severities={**base.severities, **self._severities(table, keys)},
@@ -134,7 +136,7 @@ class _Reader:
         for severity, action in table.severities.items():
             at = (*keys, "severities", severity)
             if severity not in SEVERITIES:
-                self._fail(at, f"there is no such severity, only {', '.join(SEVERITIES)}")
+                self._unknown(at, "severity", severity, SEVERITIES)
             if action not in ACTIONS:
                 self._fail(at, f"it is one of {', '.join(ACTIONS)}")
             severities[severity] = action
@@ -144,12 +146,17 @@ class _Reader:
         rules = {}
         for name, fields in table.rules.items():
             at = (*keys, "rules", name)
-            if self._known_rules and name not in self._known_rules:
-                self._fail(at, "there is no check of that rule")
+            if name not in RULES:
+                self._unknown(at, "rule", name, RULES)
             rules[name] = rule = self._convert(fields, RulePolicy, at)
             if (rule.quarantine_at or 0) > (1 if rule.reject_at is None else rule.reject_at):
                 self._fail((*at, "quarantine_at"), "it is above reject_at")
         return rules
+
+    def _unknown(self, keys: _Keys, kind: str, name: str, known: Collection[str]) -> NoReturn:
+        nearest = get_close_matches(name, known, 1)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        self._fail(keys, f"there is no {kind} {name!r}.{hint} Known are {', '.join(sorted(known))}.")
 
     def _convert(self, value: Any, kind: type[T], keys: _Keys) -> T:
         try:
