@@ -1,5 +1,6 @@
 """`GET /discover` and the two health paths, on both buses."""
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -147,6 +148,22 @@ async def test_a_tool_without_a_true_approval_is_not_shown(edge: Edge, home: Bus
     assert await names(edge) == ["true"]
     (node,) = (await edge.get("/readyz")).json["nodes"]
     assert node["unverified"].keys() == {"forged"}
+
+
+async def test_a_tool_whose_approval_expired_is_told_of(
+    edge: Edge, home: BusNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await home.publish(Tool(name="late"), nothing)
+    await edge.sees_tool(HOME, "late")
+    (node,) = (await edge.get("/readyz")).json["nodes"]
+    assert (node["tools"], node["unverified"]) == (1, {})
+    in_a_year = time.time() + 365 * 24 * 3600
+    monkeypatch.setattr("mcp_federation.catalog.state.time.time", lambda: in_a_year)
+    (node,) = (await edge.get("/readyz")).json["nodes"]
+    assert (node["tools"], node["unverified"]) == (
+        0,
+        {"late": "its approval has expired, and was not renewed"},
+    )
 
 
 async def test_a_withdrawn_tool_is_gone(edge: Edge, home: BusNode) -> None:

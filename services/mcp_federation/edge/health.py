@@ -68,13 +68,13 @@ class Ready:
         return json_response(readiness, 200 if ready else 503)
 
     def _node(self, node: NodeState) -> NodeHealth:
-        presences = node.instances.values()
+        presences, unverified = node.instances.values(), node.unverified()
         refused = {tool.name: tool for presence in presences for tool in presence.refused}
         return NodeHealth(
             name=node.name,
             home=node.name == self._home,
             available=node.available,
-            tools=len(node.tools),
+            tools=len(node.tools.keys() - unverified.keys()),
             in_flight=sum(presence.in_flight for presence in presences),
             servers=tuple(
                 NodeServer(**msgspec.structs.asdict(server), instance=presence.instance)
@@ -82,5 +82,5 @@ class Ready:
                 for server in presence.servers
             ),
             refused=tuple(refused.values()),
-            unverified=dict(node.refused),
+            unverified=unverified,
         )

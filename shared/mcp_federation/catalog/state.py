@@ -111,6 +111,12 @@ class NodeState:
     down: set[str] = field(default_factory=set)
     mismatches: int = 0
 
+    def unverified(self) -> dict[str, str]:
+        """Why entries of the node are not believed, by name: refused as they came, or expired since."""
+        now = time.time()
+        expired = (name for name, tool in self.tools.items() if tool.expires <= now)
+        return {**self.refused, **dict.fromkeys(expired, "its approval has expired, and was not renewed")}
+
 
 def _why_not(node: NodeState, tool: CatalogTool) -> str:
     """Why an approval that is genuine holds no more; empty where it does."""
