@@ -214,6 +214,17 @@ async def test_a_person_cannot_approve_what_is_rejected_or_reject_what_is_approv
         await rule(mesh, key, "reject", "weather.forecast")
 
 
+async def test_a_person_can_reject_for_good_what_policy_rejects_by_now(
+    mesh: Mesh, key: Ed25519PrivateKey
+) -> None:
+    poisoned = a_registration(a_tool(description=f"{CLEAN}\u200b"))
+    await register(mesh, poisoned)
+    await rule(mesh, key, "reject", "weather.forecast", "malware")
+    assert "ruled-against" in rules((await register(mesh, poisoned)).findings)
+    with pytest.raises(Conflict, match="for good"):
+        await rule(mesh, key, "reject", "weather.forecast")
+
+
 async def test_orders_are_taken_from_those_alone_who_may_give_them(mesh: Mesh, connect: Connect) -> None:
     await register(mesh, a_registration(a_tool(description=TODO)))
     eve = Ed25519PrivateKey.generate()

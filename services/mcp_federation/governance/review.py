@@ -115,7 +115,7 @@ def _check(case: Case, order: Order) -> None:
         raise Conflict(
             f"{what} is rejected: a person ruled against just this text, for good; change the text"
         )
-    if case.verdict.decision == "rejected":
+    if case.verdict.decision == "rejected" and order.act == "approve":
         raise Conflict(f"{what} is rejected; only its policy can let it pass, by the list `allow`")
     if case.verdict.decision == "approved":
         raise Conflict(f"{what} is approved; to take that back, revoke it")
