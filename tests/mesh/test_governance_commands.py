@@ -161,6 +161,17 @@ def test_the_trail_is_shown_searched_and_checked(processes: Processes, command: 
     assert command("audit", "--since", "yesterday")[0] == 1
 
 
+@pytest.mark.parametrize("words", [("audit", "--verify"), ("governance", "review")])
+def test_where_governance_never_ran_a_command_says_so(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with NatsServer(tmp_path) as nats, pytest.raises(SystemExit) as ended:
+        main([*words, "--nats", nats.url, "--trust", f"ed25519:{'A' * 43}="])
+    structlog.reset_defaults()
+    assert ended.value.code == 1
+    assert "no governance worker has run" in capsys.readouterr().err
+
+
 def test_an_import_policy_holds_for_the_commands_too(
     processes: Processes, command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ from mcp_federation.contract.messages import AuditRecord, decode, encode
 from mcp_federation.contract.names import federated_name
 from mcp_federation.contract.subjects import AUDIT_STREAM
 from mcp_federation.errors import FederationError, InvalidRequest
+from mcp_federation.governance.operators import replay
 from mcp_federation.governance.trail_check import Anchor, TrailCheck
 from mcp_federation.mesh.state import RunningMesh
 from mcp_federation.mesh.terminal import make_console, safe_text
@@ -63,11 +64,7 @@ def run_audit(query: Query, *, verify: bool, anchor: Anchor | None, as_json: boo
             if query.has(record):
                 records.append(record)
 
-        follower = await bus.follow(AUDIT_STREAM, take)
-        try:
-            await follower.caught_up(REPLAY_TIMEOUT)
-        finally:
-            await follower.close()
+        await replay(bus, AUDIT_STREAM, take, REPLAY_TIMEOUT)
         if anchor is not None:
             check.check_anchor(anchor)
         _show(records[-query.limit :] if query.limit else records, check if verify else None, as_json)

@@ -6,7 +6,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mcp_federation.bus.protocol import Bus, Stored
+from mcp_federation.bus.protocol import Bus, Stored, StoredHandler
 from mcp_federation.contract.messages import (
     Case,
     ReviewCommand,
@@ -16,8 +16,9 @@ from mcp_federation.contract.messages import (
     raise_error_reply,
 )
 from mcp_federation.contract.names import federated_name, split_federated_name
-from mcp_federation.contract.subjects import CASE, CASE_STREAM, REVIEW, Header
+from mcp_federation.contract.subjects import CASE, CASE_STREAM, REVIEW, Header, StreamSpec
 from mcp_federation.errors import (
+    BusUnavailable,
     Conflict,
     DeadlineExceeded,
     FederationError,
@@ -47,6 +48,7 @@ class Operator:
         """All cases, by federated name; one whose seal does not hold is left out, and logged.
 
         Raises:
+            BusUnavailable: governance never ran here.
             DeadlineExceeded: the stream does not answer.
         """
         found: dict[str, Case] = {}
@@ -55,11 +57,7 @@ class Operator:
             case = self._open(stored)
             found[federated_name(case.name, case.node)] = case
 
-        follower = await self._bus.follow(CASE_STREAM, take)
-        try:
-            await follower.caught_up(REPLAY_TIMEOUT)
-        finally:
-            await follower.close()
+        await replay(self._bus, CASE_STREAM, take, REPLAY_TIMEOUT)
         return [case for _, case in sorted(found.items())]
 
     async def case(self, name: str) -> Case:
@@ -123,6 +121,26 @@ class Operator:
         if CASE.parse(stored.subject) != (case.node, case.name):
             raise FederationError("the case is of another tool than its subject")
         return case
+
+
+async def replay(bus: Bus, stream: StreamSpec, take: StoredHandler, timeout: float) -> None:
+    """Have `take` handle what governance keeps in a stream now, in order.
+
+    Raises:
+        BusUnavailable: the stream is not there; it is not waited for.
+        DeadlineExceeded: it was not read within `timeout` seconds.
+    """
+    try:
+        await bus.last(stream, stream.template.of("none", "none"))
+    except BusUnavailable:
+        raise BusUnavailable(
+            f"the NATS server has no stream {stream.name}: no governance worker has run with it"
+        ) from None
+    follower = await bus.follow(stream, take)
+    try:
+        await follower.caught_up(timeout)
+    finally:
+        await follower.close()
 
 
 def is_pending(case: Case) -> bool:
