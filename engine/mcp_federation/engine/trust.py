@@ -41,12 +41,16 @@ _OURSELVES = ""
 
 
 class View(NamedTuple):
-    """A share of success and a mean ln(latency), with the variances of what is known of them."""
+    """A share of success and a mean ln(latency), with the variances of what is known of them.
+
+    `slowest` is the ln(latency) that the same tool may have for one that is further away.
+    """
 
     success: float
     success_variance: float
     log_latency: float
     log_variance: float
+    slowest: float
 
 
 class ReporterTrust:
@@ -104,13 +108,13 @@ class ReporterTrust:
         interested = {provider, *rivals}
         witnesses = {reporter: tally for reporter, tally in reports.items() if reporter not in interested}
         most = nlargest(MAX_WITNESSES, witnesses.items(), key=lambda item: item[1].count)
-        known = {name: _view(tally) for name, tally in most if tally.count >= MIN_OTHERS}
+        views = {reporter: _view(tally) for reporter, tally in reports.items() if tally.count > 0}
+        known = {reporter: views[reporter] for reporter, tally in most if tally.count >= MIN_OTHERS}
         if own.count >= MIN_OTHERS:
             known[_OURSELVES] = _view(own)
-        for reporter, tally in reports.items():
-            view = _view(tally)
+        for reporter, view in views.items():
             errors = [_squared_errors(view, other) for name, other in known.items() if name != reporter]
-            if errors and tally.count > 0:
+            if errors:
                 excess = max(0.0, median_low(errors) - TOLERANCE)
                 about = self._of_itself if reporter == provider else self._of_others
                 about.setdefault(reporter, {})[tool] = excess
@@ -131,8 +135,7 @@ def agreement(seen: Tally, heard: Tally) -> float:
 def _squared_errors(one: View, other: View) -> float:
     """How many standard errors apart the two are, squared: in success or in latency, what is more."""
     success = (one.success - other.success) ** 2 / (one.success_variance + other.success_variance)
-    slow, fast = max(one.log_latency, other.log_latency), min(one.log_latency, other.log_latency)
-    apart = max(0.0, slow - math.log(DISTANCE * math.exp(fast) + NETWORK_MS))
+    apart = max(0.0, one.log_latency - other.slowest, other.log_latency - one.slowest)
     return max(success, apart**2 / (one.log_variance + other.log_variance))
 
 
@@ -141,9 +144,12 @@ def _view(tally: Tally) -> View:
     n = tally.count + 4
     successes = min(max(tally.successes, 0.0), tally.count)
     share = (successes + 2) / n
+    known = successes >= 1
+    log_latency = min(max(tally.log_latency / successes, 0.0), MAX_LOG_LATENCY) if known else 0.0
     return View(
         share,
         share * (1 - share) / n + tally.noise / n**2,
-        min(max(tally.log_latency / successes, 0.0), MAX_LOG_LATENCY) if successes >= 1 else 0.0,
-        SPREAD / successes + tally.log_noise / successes**2 if successes >= 1 else math.inf,
+        log_latency,
+        SPREAD / successes + tally.log_noise / successes**2 if known else math.inf,
+        math.log(DISTANCE * math.exp(log_latency) + NETWORK_MS),
     )
