@@ -159,7 +159,7 @@ class Simulation:
         self.liars = self.nodes[:count] if "lying" in arm else []
         self.now = 0.0
         self.predictors = {node: PerformancePredictor(lambda: self.now) for node in self.nodes}
-        self.explorers = {node: Explorer(random=Random(world.seed)) for node in self.nodes}
+        self.explorers = {node: Explorer(random=Random(f"{world.seed} {node}")) for node in self.nodes}
         for predictor in self.predictors.values():
             for offer in self._all():
                 predictor.put(offer.name, Place(f"s{offer.tool % 4}", offer.node, "any", f"t{offer.tool}"))

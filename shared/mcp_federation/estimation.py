@@ -7,6 +7,7 @@ prior: both conjugate, so that sums are all that is needed, and tallies of any o
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -62,16 +63,32 @@ def log_of(latency_ms: float) -> float:
 
 def total(tallies: Iterable[Tally]) -> Tally:
     """All of them together."""
-    sums = [0.0] * len(_values(EMPTY))
-    for tally in tallies:
-        for position, value in enumerate(_values(tally)):
-            sums[position] += value
-    return _tally(sums)
+    return reduce(_sum, tallies, EMPTY)
+
+
+def _sum(one: Tally, other: Tally) -> Tally:
+    return Tally(
+        count=one.count + other.count,
+        successes=one.successes + other.successes,
+        log_latency=one.log_latency + other.log_latency,
+        log_latency_squares=one.log_latency_squares + other.log_latency_squares,
+        cost=one.cost + other.cost,
+        noise=one.noise + other.noise,
+        log_noise=one.log_noise + other.log_noise,
+    )
 
 
 def scaled(tally: Tally, factor: float) -> Tally:
     """The same executions, each counting `factor` (0 to 1) times; less weight is less certainty."""
-    return _tally([value * factor for value in _values(tally)])
+    return Tally(
+        count=tally.count * factor,
+        successes=tally.successes * factor,
+        log_latency=tally.log_latency * factor,
+        log_latency_squares=tally.log_latency_squares * factor,
+        cost=tally.cost * factor,
+        noise=tally.noise * factor,
+        log_noise=tally.log_noise * factor,
+    )
 
 
 def faded(tally: Tally, later: float) -> Tally:
@@ -244,29 +261,4 @@ def student_quantile(probability: float, degrees: float) -> float:
         + (z**3 + z) / (4 * degrees)
         + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
         + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * degrees**3)
-    )
-
-
-def _values(tally: Tally) -> tuple[float, ...]:
-    return (
-        tally.count,
-        tally.successes,
-        tally.log_latency,
-        tally.log_latency_squares,
-        tally.cost,
-        tally.noise,
-        tally.log_noise,
-    )
-
-
-def _tally(values: list[float]) -> Tally:
-    count, successes, log_latency, log_latency_squares, cost, noise, log_noise = values
-    return Tally(
-        count=count,
-        successes=successes,
-        log_latency=log_latency,
-        log_latency_squares=log_latency_squares,
-        cost=cost,
-        noise=noise,
-        log_noise=log_noise,
     )

@@ -116,9 +116,10 @@ class ReporterTrust:
             errors = [_squared_errors(view, other) for name, other in known.items() if name != reporter]
             if errors:
                 excess = max(0.0, median_low(errors) - TOLERANCE)
-                about = self._of_itself if reporter == provider else self._of_others
-                about.setdefault(reporter, {})[tool] = excess
-                self._trust.pop(reporter, None)
+                about = (self._of_itself if reporter == provider else self._of_others).setdefault(reporter, {})
+                if about.get(tool) != excess:
+                    about[tool] = excess
+                    self._trust.pop(reporter, None)
 
 
 def agreement(seen: Tally, heard: Tally) -> float:
