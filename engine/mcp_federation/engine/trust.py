@@ -116,9 +116,10 @@ class ReporterTrust:
             errors = [_squared_errors(view, other) for name, other in known.items() if name != reporter]
             if errors:
                 excess = max(0.0, median_low(errors) - TOLERANCE)
-                about = (self._of_itself if reporter == provider else self._of_others).setdefault(reporter, {})
-                if about.get(tool) != excess:
-                    about[tool] = excess
+                about = self._of_itself if reporter == provider else self._of_others
+                wrong = about.setdefault(reporter, {})
+                if wrong.get(tool) != excess:
+                    wrong[tool] = excess
                     self._trust.pop(reporter, None)
 
 
