@@ -68,6 +68,29 @@ def test_a_name_that_another_node_has_stays_with_the_same_tool() -> None:
     assert found(other, name="weather.shops") == set()
 
 
+def test_case_and_separators_make_no_other_name_of_a_tool() -> None:
+    view = CatalogView([WEATHER])
+    other = "Tells the time of a city, and whether the shops are open."
+    for name, server in (("Weather.fore-cast", "Weather"), ("weather.FORECAST", "weather")):
+        for description, expected in ((other, {"name-taken"}), (CLEAN, set())):
+            registration = a_registration(a_tool(name, description), node="globex", server=server)
+            assert rules(run_security_checks(registration, view)) == expected
+
+
+def test_a_server_a_letter_off_another_ones_is_one_that_imitates_it_where_it_has_its_tool() -> None:
+    view = CatalogView([WEATHER])
+
+    def found(name: str, server: str, node: str = "globex") -> set[str]:
+        registration = a_registration(a_tool(f"{server}.{name}"), node=node, server=server)
+        return rules(run_security_checks(registration, view))
+
+    assert found("forecast", "waether") == {"look-alike-server"}
+    assert found("forecast", "waether", node="acme") == set()
+    assert found("tides", "waether") == set()
+    assert found("forecast", "weather2") == set()
+    assert found("forecast", "climate") == set()
+
+
 def test_two_tools_without_a_description_are_the_same_as_far_as_anybody_can_say() -> None:
     view = CatalogView([Published(node="acme", name="weather.forecast", server="weather")])
     registration = a_registration(a_tool(description=""), node="globex", server="weather")

@@ -7,7 +7,7 @@ from mcp_federation.governance.checks.catalogue import Check, Sighting, check
 from mcp_federation.governance.checks.context import MIN_SAME_TOOL, Owned, bare_name, resemblance
 from mcp_federation.governance.checks.quoting import quote
 from mcp_federation.governance.checks.reading import Reading
-from mcp_federation.governance.detector.plain import spelling
+from mcp_federation.governance.detector.plain import is_slip, spelling
 
 MIN_SIMILARITY: Final = 0.8
 MIN_LENGTH: Final = 40
@@ -36,9 +36,13 @@ def look_alike_name(reading: Reading) -> Iterator[Sighting]:
     remedy="Give the server a name that cannot be taken for the other one.",
 )
 def look_alike_server(reading: Reading) -> Iterator[Sighting]:
-    """Servers with the look of another node's server and other letters."""
-    server, own_node = reading.registration.server, reading.registration.node
-    if rival := _rival(server, own_node, reading.catalog.servers_like(server)):
+    """Servers with the look of another node's, or a letter off one with a tool of the same name."""
+    registration = reading.registration
+    server, own_node = registration.server, registration.node
+    namesakes = reading.catalog.called(bare_name(registration.tool.name, server))
+    servers = {(tool.node, tool.server) for tool in namesakes}
+    slips = {owned for owned in servers if is_slip(server, owned[1])}
+    if rival := _rival(server, own_node, slips | reading.catalog.servers_like(server)):
         node, other = map(quote, rival)
         yield Sighting("server", f"“{quote(server)}” looks like “{other}”, a server of {node}")
 
@@ -59,19 +63,19 @@ def look_alike_node(reading: Reading) -> Iterator[Sighting]:
 @check(
     "name-taken",
     "medium",
-    rationale="Of two tools with one name each is taken for the other, and calls by it alone are refused.",
+    rationale="Of two tools with one name each is taken for the other, whatever the case and the separators.",
     remedy="Choose a name of your own; keep the name only for the same tool, described as it is there.",
 )
 def name_taken(reading: Reading) -> Iterator[Sighting]:
     """Names that a tool of another node has, which is described as another tool."""
     registration = reading.registration
     tool = registration.tool
-    for other in reading.catalog.named(tool.name) if len(reading.catalog) else ():
+    for other in reading.catalog.spelled_like(tool.name) if len(reading.catalog) else ():
         if other.node == registration.node:
             continue
         alike = resemblance(tool.description, other.description)
         if alike < MIN_SAME_TOOL:
-            shown = f"{quote(other.node)} publishes another tool as “{quote(tool.name)}”"
+            shown = f"{quote(other.node)} publishes another tool as “{quote(other.name)}”"
             yield Sighting("name", f"{shown}: the descriptions have {alike:.0%} in common")
             return
 

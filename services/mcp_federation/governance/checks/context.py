@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 from zlib import crc32
 
-from mcp_federation.governance.detector.plain import plain, skeleton
+from mcp_federation.governance.detector.plain import plain, skeleton, spelling
 
 SKETCH: Final = 8
 """Hashes kept of a description: two that share none of them are taken to have little in common."""
@@ -59,6 +59,7 @@ class CatalogView:
     def __init__(self, tools: Iterable[Published] = ()) -> None:
         self._tools: dict[Key, Published] = {}
         self._by_full_name = _Index[str](lambda tool: [tool.name])
+        self._by_spelling = _Index[str](lambda tool: [spelling(tool.name)])
         self._by_name = _Index[str](lambda tool: [tool.bare_name])
         self._by_hash = _Index[int](lambda tool: _sketch(_shingles(tool.description)))
         self._names = _Looks(lambda tool: tool.bare_name)
@@ -66,6 +67,7 @@ class CatalogView:
         self._nodes = _Looks(lambda tool: tool.node)
         self._indexes = (
             self._by_full_name,
+            self._by_spelling,
             self._by_name,
             self._by_hash,
             self._names,
@@ -95,6 +97,10 @@ class CatalogView:
     def named(self, name: str) -> Sequence[Published]:
         """The tools of this name, their servers' names before it, on any node."""
         return self._by_full_name.get(name)
+
+    def spelled_like(self, name: str) -> Sequence[Published]:
+        """The tools of this name, their servers' names before it, whatever the case and the separators."""
+        return self._by_spelling.get(spelling(name))
 
     def called(self, bare_name: str) -> Sequence[Published]:
         """The tools that their servers call so, on any node."""

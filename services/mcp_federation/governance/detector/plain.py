@@ -94,6 +94,22 @@ def spelling(name: str) -> str:
     return "".join(char for char in name.lower() if char.isalnum())
 
 
+def is_slip(name: str, other: str) -> bool:
+    """Whether one name is the other but for a letter: dropped, doubled, another one, or two swapped.
+
+    A digit is no letter: `search` and `search2` are told apart on purpose.
+    """
+    one, two = sorted((spelling(name), spelling(other)), key=len)
+    if len(one) < _SHORTEST_SLIP or len(two) - len(one) > 1:
+        return False
+    start = next((at for at, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), len(one))
+    one, two = one[start:], two[start:]
+    if any(char.isdigit() for char in (*one[:1], *two[:1])):
+        return False
+    swapped = one[:2] == two[1::-1] and one[2:] == two[2:]
+    return two != "" and (one == two[1:] or one[1:] == two[1:] or swapped)
+
+
 def is_disguised(word: str) -> bool:
     """Whether a word mixes plain letters with look-alikes of another script."""
     if word.isascii() or _latin(word) == word or not any(char.isascii() for char in word):
@@ -121,6 +137,9 @@ def may_be_encoded(text: str) -> bool:
         or any(word in text for word in _TURNED)
     )
 
+
+_SHORTEST_SLIP: Final = 5
+"""Letters of a name that a slip of the pen is told in; shorter ones are a letter apart by chance."""
 
 _GLANCE = str.maketrans("01i5", "olls")
 
