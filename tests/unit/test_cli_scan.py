@@ -108,9 +108,11 @@ def test_json_has_all_that_was_found(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert sneaky["reasons"]
 
 
-def test_sarif_points_to_the_line_of_each_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sarif_points_to_the_line_of_what_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    a_file(tmp_path, {"tools": [FINE, SNEAKY, DULL]}, "tools.json")
+    buried = {**FINE, "name": "buried", "inputSchema": json.loads(json.dumps(INPUT))}
+    buried["inputSchema"]["properties"]["city"]["description"] = "Name of the ci\u202ety"
+    a_file(tmp_path, {"tools": [FINE, SNEAKY, DULL, buried]}, "tools.json")
     assert scan("tools.json", "--sarif", "out.sarif") == 1
     log = json.loads((tmp_path / "out.sarif").read_text())
     assert (log["version"], log["$schema"]) == ("2.1.0", SCHEMA)
@@ -118,13 +120,18 @@ def test_sarif_points_to_the_line_of_each_tool(tmp_path: Path, monkeypatch: pyte
     rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
     assert len(rules) == len(set(rules))
     lines = (tmp_path / "tools.json").read_text().splitlines()
+    shown = set()
     for result in run["results"]:
         assert rules[result["ruleIndex"]] == result["ruleId"]
         assert result["level"] in ("error", "warning", "note")
         place = result["locations"][0]["physicalLocation"]
         assert place["artifactLocation"]["uri"] == "tools.json"
-        named = lines[place["region"]["startLine"] - 1]
-        assert "sneaky" in named or "dull" in named
+        shown.add((result["ruleId"], lines[place["region"]["startLine"] - 1].strip().rstrip(",")))
+    assert {text for _, text in shown} == {
+        f'"description": {json.dumps(SNEAKY["description"])}',
+        '"description": "TODO"',
+        '"description": "Name of the ci\\u202ety"',
+    }
     fingerprints = [result["partialFingerprints"]["mcpFederation/v1"] for result in run["results"]]
     assert len(fingerprints) == len(set(fingerprints))
 

@@ -1,10 +1,9 @@
 """Findings as SARIF 2.1.0, the form that code scanning shows where a team already looks. Pure but for files.
 
-A finding on a tool that stands in a file points to the line of the tool's name; one on a live server to the
+A finding on a tool that stands in a file points to the line of what was found; one on a live server to the
 server's address, and to the tool by its name.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+from mcp_federation.cli.json_lines import FileLines
 from mcp_federation.contract.messages import Finding, Severity
 from mcp_federation.governance.quality import QUALITY
 from mcp_federation.governance.security import SECURITY
@@ -51,7 +51,7 @@ def sarif(results: Iterable[Result]) -> dict[str, Any]:
     """The SARIF log of one run."""
     results = list(results)
     rules = list(dict.fromkeys(result.finding.rule for result in results))
-    lines = _Lines()
+    lines = FileLines()
     return {
         "$schema": SCHEMA,
         "version": "2.1.0",
@@ -88,7 +88,7 @@ def _rule(rule: str, results: list[Result]) -> dict[str, Any]:
     }
 
 
-def _result(result: Result, index: int, lines: "_Lines") -> dict[str, Any]:
+def _result(result: Result, index: int, lines: FileLines) -> dict[str, Any]:
     finding = result.finding
     place = "/".join(filter(None, (result.server, result.tool, finding.where)))
     message = f"{place}: {finding.why}. {finding.remedy}"
@@ -112,30 +112,12 @@ def _result(result: Result, index: int, lines: "_Lines") -> dict[str, Any]:
     return told
 
 
-def _physical(result: Result, lines: "_Lines") -> dict[str, Any]:
+def _physical(result: Result, lines: FileLines) -> dict[str, Any]:
     if result.file is None:
         address = result.origin if result.origin.startswith(("http://", "https://")) else quote(result.server)
         return {"artifactLocation": {"uri": address}, "region": {"startLine": 1}}
-    line = lines.of(result.file, result.tool or result.server)
+    line = lines.of(result.file, result.server, result.tool, result.finding.where)
     return {"artifactLocation": {"uri": quote(result.file.as_posix())}, "region": {"startLine": line}}
-
-
-class _Lines:
-    """Where a name stands in a file; each file is read once."""
-
-    def __init__(self) -> None:
-        self._files: dict[Path, list[str]] = {}
-
-    def of(self, file: Path, name: str) -> int:
-        """The first line with that name in quotes; 1 where there is none."""
-        if file not in self._files:
-            try:
-                self._files[file] = file.read_text(encoding="utf-8-sig").splitlines()
-            except (OSError, UnicodeDecodeError):
-                self._files[file] = []
-        wanted = (json.dumps(name), json.dumps(name, ensure_ascii=False))
-        found = (n for n, line in enumerate(self._files[file], 1) if any(text in line for text in wanted))
-        return next(found, 1)
 
 
 _SECURITY_RULES: Final = frozenset(check.rule for check in SECURITY)
