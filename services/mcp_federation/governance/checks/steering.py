@@ -10,6 +10,7 @@ from mcp_federation.governance.checks.catalogue import Check, Sighting, check
 from mcp_federation.governance.checks.context import MIN_SAME_TOOL, Published, bare_name, resemblance
 from mcp_federation.governance.checks.quoting import code_point, quote
 from mcp_federation.governance.checks.reading import Reading
+from mcp_federation.governance.checks.secret_requests import secret_requests
 from mcp_federation.governance.detector.lexicon import lexicon
 from mcp_federation.governance.detector.passages import Passage, concepts, hidden_texts, passages
 from mcp_federation.governance.detector.patterns import Patterns, patterns
@@ -159,7 +160,7 @@ def secrets(reading: Reading) -> Iterator[Sighting]:
     found = list(_takes_secrets(reading))
     for needed, ways, what in _ways_to_take():
         found = found or list(_beside(reading, needed, ways, what))
-    yield from found
+    yield from found or secret_requests(reading)
 
 
 def _beside(reading: Reading, needed: Set[int], ways: Patterns, what: str) -> Iterator[Sighting]:

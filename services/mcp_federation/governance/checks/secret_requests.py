@@ -1,0 +1,39 @@
+"""Secrets asked for in languages that the detector's lexicon does not read well. Pure."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from importlib import resources
+
+from mcp_federation.governance.checks.catalogue import Sighting
+from mcp_federation.governance.checks.quoting import quote
+from mcp_federation.governance.checks.reading import Reading
+from mcp_federation.governance.detector.plain import plain
+from mcp_federation.governance.detector.tokens import bare
+
+_SENTENCE = re.compile(r"[^.!?\u061f\u0964\n]+")
+_FOLDED = {ord("\u0131"): "i", 0x640: None, **dict.fromkeys(range(0x64B, 0x653))}
+_ALEF = re.compile("[\u0622\u0623\u0625]")
+
+
+def secret_requests(reading: Reading) -> Iterator[Sighting]:
+    """One sighting, of the first sentence that orders in one of these languages to hand over a secret."""
+    if reading.everything.isascii():
+        return
+    for text in reading.texts:
+        if text.text.isascii():
+            continue
+        for sentence in _SENTENCE.findall(plain(text.text)):
+            folded = _ALEF.sub("\u0627", bare(sentence).translate(_FOLDED))
+            if any(all(part.search(folded) for part in parts) for parts in _languages()):
+                why = f"it has the model ask for secrets, or hand them on: “{quote(sentence.strip(), 120)}”"
+                yield Sighting(text.where, why)
+                return
+
+
+@cache
+def _languages() -> tuple[tuple[re.Pattern[str], ...], ...]:
+    file = resources.files("mcp_federation.governance.detector").joinpath("requests.toml")
+    languages = tomllib.loads(file.read_text("utf-8"))
+    return tuple(tuple(map(re.compile, language.values())) for language in languages.values())
