@@ -17,8 +17,9 @@ import msgspec
 from mcp_federation.contract.messages import Finding, Registration, Tool
 from mcp_federation.governance.checks.catalogue import MAX_FINDINGS, Sighting
 from mcp_federation.governance.checks.quoting import quote
-from mcp_federation.governance.checks.reading import Document, Path, Reading, Text, read, render_path
+from mcp_federation.governance.checks.reading import Path, Reading, Text, read, render_path
 from mcp_federation.governance.detector.plain import decoded, plain
+from mcp_federation.governance.loosening import is_bounded, loosened, properties, schemas
 from mcp_federation.trust.policy import WIDENING
 
 _SENSITIVE = re.compile(
@@ -75,17 +76,6 @@ _TARGET = re.compile(
     r"|\B\.(?:ssh|aws|env|netrc|npmrc)\b",
     re.IGNORECASE,
 )
-_BOUNDS: Final = frozenset(
-    {"enum", "const", "pattern", "format", "not", "$ref", "maxLength", "minLength", "multipleOf"}
-    | {"maximum", "exclusiveMaximum", "minimum", "exclusiveMinimum", "uniqueItems", "maxItems", "minItems"}
-    | {"maxProperties", "minProperties", "propertyNames", "additionalProperties", "items"}
-    | {"anyOf", "oneOf", "allOf"}
-)
-_NESTED: Final = frozenset({"items", "additionalProperties", "propertyNames", "anyOf", "oneOf", "allOf"})
-"""Bounds that are schemas, which are compared themselves where both sides have them."""
-
-_BY_NAME: Final = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs", "definitions"})
-_VALUES: Final = frozenset({"enum", "const", "default", "examples", "required"})
 _HINTS: Final[Mapping[str, bool]] = {
     "readOnlyHint": True,
     "destructiveHint": False,
@@ -94,7 +84,6 @@ _HINTS: Final[Mapping[str, bool]] = {
 }
 """The value of each hint that promises something; without it, nothing is promised."""
 
-_TYPES: Final = ("array", "boolean", "integer", "null", "number", "object", "string")
 _SENTENCE = re.compile(r"(?<=[.!?;:])\s+|\n+")
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 _FEW_WORDS: Final = 8
@@ -131,12 +120,12 @@ class _Side:
     def schemas(self, field: str) -> dict[Path, dict[str, Any]]:
         """A schema and every schema in it, by its path."""
         document = self.reading.document(field)
-        return {} if document is None else dict(_schemas(document))
+        return {} if document is None else dict(schemas(document))
 
     def properties(self, field: str) -> dict[Path, Any]:
         """Every property of a schema, at any depth, by its path."""
         document = self.reading.document(field)
-        return {} if document is None else dict(_properties(document))
+        return {} if document is None else dict(properties(document))
 
 
 Compare = Callable[[_Side, _Side], Iterable[Sighting]]
@@ -174,7 +163,7 @@ def _parameters(old: _Side, new: _Side) -> Iterator[Sighting]:
                 yield Sighting(render_path(path), f"its text now speaks of “{quote(more[0])}”")
         elif match := _SENSITIVE.search(text):
             yield Sighting(render_path(path), f"a new parameter takes “{quote(match[0])}”")
-        elif not _is_bounded(schema):
+        elif not is_bounded(schema):
             yield Sighting(render_path(path), "a new parameter takes text of any kind")
 
 
@@ -182,44 +171,8 @@ def _bounds(old: _Side, new: _Side) -> Iterator[Sighting]:
     now = new.schemas("inputSchema")
     for path, was in old.schemas("inputSchema").items():
         if (schema := now.get(path)) is not None:
-            for bound, why in _loosened(was, schema):
+            for bound, why in loosened(was, schema):
                 yield Sighting(render_path((*path, bound) if bound in schema else path), why)
-
-
-def _loosened(was: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What one schema takes that another did not, or now asks for: the keyword, and why."""
-    for bound in sorted(_BOUNDS & was.keys()):
-        if bound in _NESTED and was[bound] is True:
-            continue  # as good as none
-        if bound not in schema:
-            yield bound, f"its bound `{bound}` is gone"
-        elif bound == "enum":
-            if more := _more(was["enum"], schema["enum"]):
-                yield bound, f"it takes {quote(more)} as well"
-        elif schema[bound] != was[bound] and not (
-            bound in _NESTED and _are_compared(was[bound], schema[bound])
-        ):
-            yield bound, f"its bound `{bound}` is another one"
-    if more := _more(_types(was), _types(schema)):
-        yield "type", f"it takes {quote(more)} as well"
-    default = schema.get("default")
-    if default != was.get("default") and (default or ("default" in was and "default" in schema)):
-        yield "default", "what it takes where nothing is given is another value"
-    if more := _more(was.get("required", []), _named(schema.get("required"), was.get("properties"))):
-        yield "required", f"it now insists on {quote(more)}"
-
-
-def _named(names: Any, properties: Any) -> list[Any]:
-    """Those of the names that are properties already: new ones are judged as new parameters."""
-    known = properties if isinstance(properties, dict) else {}
-    return [name for name in names if name in list(known)] if isinstance(names, list) else []
-
-
-def _are_compared(was: Any, now: Any) -> bool:
-    """Whether these are schemas that are compared by themselves, as far as they go."""
-    if isinstance(was, list):
-        return isinstance(now, list) and len(was) == len(now)
-    return isinstance(was, dict) and isinstance(now, dict)
 
 
 def _annotations(old: _Side, new: _Side) -> Iterator[Sighting]:
@@ -336,53 +289,6 @@ def _asked(path: Path, schema: Any) -> str:
     """What a parameter asks for: its name and its description."""
     described = schema.get("description", "") if isinstance(schema, dict) else ""
     return plain(f"{_words(str(path[-1]))} {described}")
-
-
-def _types(schema: Mapping[str, Any]) -> list[Any]:
-    kinds = schema.get("type", list(_TYPES))
-    return kinds if isinstance(kinds, list) else [kinds]
-
-
-def _is_bounded(schema: Any) -> bool:
-    """Whether a parameter takes only what a model can put no text of its own into."""
-    if not isinstance(schema, dict):
-        return False
-    return (
-        "enum" in schema
-        or "const" in schema
-        or schema.get("type") in ("boolean", "integer", "number", "null")
-    )
-
-
-def _more(was: Any, now: Any) -> str:
-    """What a list of values has that another one has not, as text."""
-    if not isinstance(was, list) or not isinstance(now, list):
-        return ""
-    return ", ".join(str(value) for value in now if value not in was)
-
-
-def _schemas(document: Document) -> Iterator[tuple[Path, dict[str, Any]]]:
-    # Bounded: a document that is too deep or too large was not read, and has no value.
-    stack: list[tuple[Path, Any]] = [((document.field,), document.value)]
-    while stack:
-        path, value = stack.pop()
-        if isinstance(value, list):
-            stack += [((*path, index), item) for index, item in enumerate(value)]
-        elif isinstance(value, dict):
-            yield path, value
-            for key, item in value.items():
-                if key in _BY_NAME and isinstance(item, dict):
-                    stack += [((*path, key, name), schema) for name, schema in item.items()]
-                elif key not in _VALUES:
-                    stack.append(((*path, key), item))
-
-
-def _properties(document: Document) -> Iterator[tuple[Path, Any]]:
-    for path, schema in _schemas(document):
-        properties = schema.get("properties")
-        if isinstance(properties, dict):
-            for name, each in properties.items():
-                yield (*path, "properties", name), each
 
 
 def _scripts(text: str) -> set[str]:
