@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -114,15 +114,18 @@ class RegistrationDesk:
         raise BusUnavailable("the tool is being registered by many at once; register again later")
 
     async def _judge(self, registration: Registration, page: Page, *, large: bool) -> Verdict:
-        work = partial(judge, registration, self._catalog, policy=self._policy, past=page.past)
-        verdict = await asyncio.to_thread(work) if large else work()
+        async def weigh(further: Mapping[str, Sequence[Finding]]) -> Verdict:
+            work = partial(
+                judge, registration, self._catalog, policy=self._policy, past=page.past, further=further
+            )
+            return await asyncio.to_thread(work) if large else work()
+
+        verdict = await weigh({})
         further = await self._further(registration) if verdict.decision != "rejected" else {}
         if further:
-            work = partial(work, further=further)
-            verdict = await asyncio.to_thread(work) if large else work()
+            verdict = await weigh(further)
         if verdict.decision == "approved" and (collisions := await self._claims.claim(registration)):
-            work = partial(work, further={**further, "security": collisions})
-            verdict = await asyncio.to_thread(work) if large else work()
+            verdict = await weigh({**further, "security": collisions})
         if verdict.decision != "approved":
             return verdict
         ruling = page.case.ruling if page.case else None
