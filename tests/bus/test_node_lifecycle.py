@@ -59,6 +59,7 @@ async def test_one_good_server_works_beside_three_bad_ones(
                 "garbage": plain(GARBAGE),
                 "good": plain(),
             },
+            sharing="records",
         )
         await mesh.has("good.echo")
         assert await mesh.call("good.echo", text="a") == "a"
@@ -79,8 +80,15 @@ async def test_one_good_server_works_beside_three_bad_ones(
     assert all(name.startswith("good.") for name in mesh.names())
 
 
+async def test_the_last_words_of_a_server_leave_the_organisation_only_with_its_records(mesh: Mesh) -> None:
+    node = await mesh.node({"exits": plain(EXITS)}, sharing="statistics")
+    presence = await mesh.heard(lambda presence: state_of(presence, "exits").state == "failed")
+    assert state_of(presence, "exits").reason == "it ended before it answered"
+    assert "its last words" in node.servers["exits"].state.reason
+
+
 async def test_nats_tools_see_the_node(mesh: Mesh) -> None:
-    await mesh.node(boxed(toolbox("box", "a", "b")))
+    await mesh.node(boxed(toolbox("box", "a", "b")), sharing="records")
     await mesh.shows({"box.a", "box.b"})
     await mesh.call("box.a", text="a")
     with pytest.raises(FederationError):
@@ -112,6 +120,18 @@ async def test_nats_tools_see_the_node(mesh: Mesh) -> None:
         assert measured["processing_time"] >= measured["average_processing_time"] > 0
     with pytest.raises(NodeUnavailable):
         await ask(mesh.bus, "$SRV.PING.mcp-federation-node.another")
+
+
+@pytest.mark.parametrize("sharing", ["statistics", "nothing"])
+async def test_a_node_that_shares_no_single_execution_counts_none_for_nats_tools(
+    mesh: Mesh, sharing: str
+) -> None:
+    await mesh.node(boxed(toolbox("box", "a", "b")), sharing=sharing)
+    await mesh.has("box.a")
+    await mesh.call("box.a", text="a")
+    stats = await ask(mesh.bus, "$SRV.STATS")
+    assert stats["metadata"] == {"node": "acme"}
+    assert stats["endpoints"] == []
 
 
 async def test_a_node_that_leaves_says_so_and_finishes_what_it_took(mesh: Mesh) -> None:

@@ -5,13 +5,16 @@ import logging
 import uuid
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
 from mcp_federation.bus.handling import stop_task
 from mcp_federation.bus.protocol import Bus
-from mcp_federation.contract.messages import Presence, RefusedTool
+from mcp_federation.contract.messages import Presence, RefusedTool, ServerState
 from mcp_federation.errors import InvalidRequest
 from mcp_federation.logs import get_logger
 from mcp_federation.node.config import Spec, load_config
 from mcp_federation.node.executor import Executor
+from mcp_federation.node.faults import without_last_words
 from mcp_federation.node.keeper import Keeper
 from mcp_federation.node.presence import Heartbeat
 from mcp_federation.node.probing import Probing
@@ -49,7 +52,8 @@ class Node:
         verifier = ApprovalVerifier(keys) if keys else None  # else every entry would look forged
         self._keeper = Keeper(bus, self._name, verifier, self.registrar.restore)
         self.servers = {name: self._make_server(name, spec) for name, spec in specs.items()}
-        self._records = RecordPublisher(bus, self._name, policy=Policy.of(settings))
+        policy = Policy.of(settings)
+        self._records = RecordPublisher(bus, self._name, policy=policy)
         self.executor = Executor(
             bus,
             self._name,
@@ -65,7 +69,10 @@ class Node:
         self._submissions = Submissions(bus, self._name, self.registrar, self.servers, self._make_server)
         self._probing = Probing(bus, self._name, self._instance, self.registrar, self.servers)
         self._heartbeat = Heartbeat(bus, self._name, settings.heartbeat, self.presence)
-        self._service_api = ServiceApi(bus, self._name, self._instance, lambda: self.executor.stats)
+        self._tells_all = policy.sharing == "records"
+        self._service_api = ServiceApi(
+            bus, self._name, self._instance, (lambda: self.executor.stats) if self._tells_all else None
+        )
         self._withdrawals: dict[str, asyncio.TimerHandle] = {}
         self._settling: asyncio.Task[None] | None = None
 
@@ -78,10 +85,13 @@ class Node:
             catalog_hash=self.registrar.published.hash,
             tools=len(self.registrar.published),
             in_flight=self.executor.in_flight,
-            servers=tuple(server.state for _, server in sorted(self.servers.items())),
+            servers=tuple(self._told(server.state) for _, server in sorted(self.servers.items())),
             refused=(*self.registrar.refused(), *self._unfit()),
             version=VERSION,
         )
+
+    def _told(self, state: ServerState) -> ServerState:
+        return state if self._tells_all else replace(state, reason=without_last_words(state.reason))
 
     def _unfit(self) -> Iterator[RefusedTool]:
         """The tools that cannot even be asked about, such as one whose name is too long."""

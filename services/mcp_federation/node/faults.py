@@ -16,6 +16,7 @@ from mcp_federation.errors import (
 )
 
 MAX_REASON = 300
+_LAST_WORDS = "its last words: "
 
 _URL = re.compile(r"(https?://)(?:[^\s/?#'\"]*@)?([^\s/?#'\"]*)[^\s'\"]*")
 
@@ -29,11 +30,16 @@ def reason_of(error: BaseException, nonsense: str = "", last_words: str = "") ->
 
     `nonsense` says what it wrote that is not MCP, `last_words` is the last line of its stderr.
     """
-    parts = [_of(first_of(error)), nonsense, f"its last words: {last_words}" if last_words else ""]
+    parts = [_of(first_of(error)), nonsense, f"{_LAST_WORDS}{last_words}" if last_words else ""]
     text = " ".join("; ".join(filter(None, parts)).split())
     # Keys travel in URLs, in their query, their path and their user.
     text = _URL.sub(r"\1\2", text)
     return text.encode(errors="replace").decode()[:MAX_REASON]
+
+
+def without_last_words(reason: str) -> str:
+    """The reason in our words alone: what a server writes before it dies may be a secret."""
+    return reason.partition(_LAST_WORDS)[0].rstrip("; ")
 
 
 def _of(error: BaseException) -> str:

@@ -14,9 +14,15 @@ _TYPE = "io.nats.micro.v1."
 
 
 class ServiceApi:
-    """One instance of the service: the node process of that id."""
+    """One instance of the service: the node process of that id.
 
-    def __init__(self, bus: Bus, node: str, instance: str, stats: Callable[[], dict[str, int]]) -> None:
+    `stats` is None where no single execution may leave the organisation: whoever asked before and after one
+    would have its outcome and its latency, to the nanosecond.
+    """
+
+    def __init__(
+        self, bus: Bus, node: str, instance: str, stats: Callable[[], dict[str, int]] | None
+    ) -> None:
         self._bus = bus
         self._node = node
         self._instance = instance
@@ -61,15 +67,18 @@ class ServiceApi:
         }
 
     def _statistics(self) -> dict[str, Any]:
-        stats = self._stats()
-        endpoint = self._endpoint() | {
-            "num_requests": stats["requests"],
-            "num_errors": stats["errors"],
-            "last_error": "",
-            "processing_time": stats["nanoseconds"],
-            "average_processing_time": stats["nanoseconds"] // max(1, stats["requests"]),
-        }
-        return self._identity("stats") | {"started": self._started, "endpoints": [endpoint]}
+        endpoints = [] if self._stats is None else [self._endpoint() | _measured(self._stats())]
+        return self._identity("stats") | {"started": self._started, "endpoints": endpoints}
+
+
+def _measured(stats: dict[str, int]) -> dict[str, Any]:
+    return {
+        "num_requests": stats["requests"],
+        "num_errors": stats["errors"],
+        "last_error": "",
+        "processing_time": stats["nanoseconds"],
+        "average_processing_time": stats["nanoseconds"] // max(1, stats["requests"]),
+    }
 
 
 def _responder(content: Callable[[], dict[str, Any]]) -> Any:
