@@ -33,6 +33,7 @@ from mcp_federation.contract.subjects import (
     StreamSpec,
 )
 from mcp_federation.errors import BusUnavailable, Conflict
+from mcp_federation.metrics.aggregate import MAX_COUNT
 from mcp_federation.metrics.worker import ATTEMPTS, MetricsWorker
 from mcp_federation.privacy.policy import Policy
 from mcp_federation.records import RecordPublisher
@@ -177,6 +178,35 @@ async def test_messages_that_are_none_are_counted_and_not_tried_again(connect: C
     assert worker.malformed == 3
     warned = [log["event"] for log in logs if log["log_level"] == "warning"]
     assert warned == ["batch_malformed", "batch_malformed", "report_malformed"]
+
+
+@pytest.mark.parametrize("reporter", ["UPPER", "_x", "é", "a" * 200, "-", "a.b"])
+async def test_a_reporter_whose_name_is_no_nodes_is_refused_and_the_tools_history_stays(
+    connect: Connect, reporter: str
+) -> None:
+    bus = await connect()
+    await know_tools(bus)
+    await bus.ensure_stream(PERFORMANCE_STREAM)
+    worker = MetricsWorker(bus)
+    await worker.handle([stored_batch(1), stored_batch(2, reporter), stored_batch(3)])
+    assert worker.malformed == 1
+    assert (await published_performance(bus)).recent.keys() == {"acme"}
+    await MetricsWorker(bus).handle([stored_batch(4)])
+    assert (await published_performance(bus)).count == 3
+
+
+async def test_what_readers_would_refuse_is_not_published_in_the_place_of_what_they_have(
+    connect: Connect,
+) -> None:
+    bus = await connect()
+    await know_tools(bus)
+    await bus.ensure_stream(PERFORMANCE_STREAM)
+    full = Performance(node="acme", tool="add", count=MAX_COUNT, successes=MAX_COUNT)
+    await bus.store(PERFORMANCE.of("acme", "add"), encode(full))
+    worker = MetricsWorker(bus)
+    await worker.handle([stored_batch()])
+    assert worker.malformed == 1
+    assert await published_performance(bus) == full
 
 
 @pytest.mark.parametrize(

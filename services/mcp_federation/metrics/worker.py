@@ -15,6 +15,7 @@ from mcp_federation.contract.messages import (
     decode,
     encode,
 )
+from mcp_federation.contract.names import check_node_name
 from mcp_federation.contract.subjects import (
     CATALOG,
     CATALOG_STREAM,
@@ -123,6 +124,7 @@ class MetricsWorker:
         for stored in batch:
             try:
                 reporter, _ = METRICS.parse(stored.subject)
+                check_node_name(reporter)
                 # A union has no class of its own, which is what mypy asks of a type[M].
                 message: MetricsMessage = decode(stored.payload, MetricsMessage)  # type: ignore[arg-type]
             except InvalidRequest as error:
@@ -154,9 +156,10 @@ class MetricsWorker:
                 return
             if _fold(aggregate, reports):
                 try:
-                    sequence = await self._bus.store(
-                        subject, encode(aggregate.performance()), expect=sequence
-                    )
+                    sequence = await self._bus.store(subject, _readable(aggregate), expect=sequence)
+                except InvalidRequest as error:
+                    self._count_malformed("performance_unreadable", subject, error)
+                    return
                 except Conflict:
                     known = None
                     continue
@@ -213,3 +216,14 @@ def _fold(aggregate: Aggregate, reports: Sequence[Report]) -> bool:
         for tally in report.statistics:
             aggregate.add_statistics(report.reporter, tally)
     return bool(new)
+
+
+def _readable(aggregate: Aggregate) -> bytes:
+    """The aggregate's message. One that readers refuse would take all that is known of the tool with it.
+
+    Raises:
+        InvalidRequest: it is such a one.
+    """
+    payload = encode(aggregate.performance())
+    Aggregate.of(decode(payload, Performance))
+    return payload
