@@ -14,6 +14,9 @@ from mcp_federation.errors import InvalidRequest
 from mcp_federation.logs import Level
 
 Sharing = Literal["statistics", "records", "nothing"]
+MAX_DAYS = 36_500
+"""The longest time in days, a century: NATS and calendars have none of much more."""
+
 Words = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -58,8 +61,10 @@ class Settings(BaseSettings):
     privacy_k: int = Field(20, ge=2, description="executions that released statistics are about at least")
     privacy_epsilon: float = Field(1.0, gt=0, le=100, description="the privacy loss of one execution")
     privacy_budget: float = Field(20.0, gt=0, description="the privacy loss of all on one tool in 24 hours")
-    metrics_days: float = Field(30.0, gt=0, description="how long the metrics stream keeps what it gets")
-    approval_days: float = Field(30.0, gt=0, description="how long an approval holds")
+    metrics_days: float = Field(
+        30.0, ge=0.001, le=MAX_DAYS, description="how long the metrics stream keeps what it gets"
+    )
+    approval_days: float = Field(30.0, gt=0, le=MAX_DAYS, description="how long an approval holds")
     policy: str = Field("standard", description="governance's policy: open, standard, strict or a TOML file")
     import_policy: str | None = Field(
         None, description="a policy of one's own over the catalog; unset takes what governance approved"
