@@ -122,6 +122,16 @@ async def test_measured_performance_replaces_the_prior_figures(
     assert (spec.usage_frequency, spec.reliability_score, spec.cost_efficiency) == (0.5, 0.5, 0.5)
 
 
+async def test_a_performance_under_another_tools_subject_is_not_believed(
+    own_nats_server: NatsServer, publisher: Publisher
+) -> None:
+    await publisher.publish("tool")
+    forged = Performance(node="acme", tool="tool", count=1000, successes=0)
+    await publisher.bus.store(PERFORMANCE.of("evil", "tool"), encode(forged))
+    engine = await asyncio.to_thread(make_engine, own_nats_server, publisher)
+    assert engine.pareto_registry.performance("tool@acme") is None
+
+
 async def test_a_mesh_that_is_down_costs_its_own_tools_only(
     own_nats_server: NatsServer, publisher: Publisher
 ) -> None:

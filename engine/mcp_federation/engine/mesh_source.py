@@ -15,7 +15,7 @@ from mcp_federation.client import FederationClient
 from mcp_federation.contract.messages import Performance as PerformanceMessage
 from mcp_federation.contract.messages import decode
 from mcp_federation.contract.names import federated_name
-from mcp_federation.contract.subjects import PERFORMANCE_STREAM
+from mcp_federation.contract.subjects import PERFORMANCE, PERFORMANCE_STREAM
 from mcp_federation.engine import partner
 from mcp_federation.engine.documents import tool_spec
 from mcp_federation.engine.pareto import Performance
@@ -135,7 +135,10 @@ class NatsMesh:
         stack.push_async_callback(bus.close)
 
         async def on_performance(stored: Stored) -> None:
-            self._measure(decode(stored.payload, PerformanceMessage))
+            message = decode(stored.payload, PerformanceMessage)
+            if (message.node, message.tool) != PERFORMANCE.parse(stored.subject):
+                raise InvalidRequest("the performance is of another tool than its subject")
+            self._measure(message)
 
         measured = await bus.follow(PERFORMANCE_STREAM, on_performance)
         catalog = CatalogReplica(bus, self._verifier, self._imports)
