@@ -1,5 +1,8 @@
+import math
+
 import pytest
 
+from mcp_federation.contract.messages import Tally
 from mcp_federation.engine.documents import tool_spec
 from mcp_federation.engine.pareto import Performance
 from mcp_federation.engine.priors import UNKNOWN, prior_figures
@@ -163,6 +166,24 @@ def test_every_measurement_finds_the_front_and_the_score_anew() -> None:
     assert [spec.name for spec in registry.get_pareto_front()] == ["clock@globex"]
     registry.remove_mcp("clock@globex")
     assert [spec.name for spec in registry.get_pareto_front()] == ["clock@acme"]
+
+
+@pytest.mark.parametrize("latency", [math.nan, math.inf, -math.inf, -1.0])
+def test_a_call_whose_latency_is_none_is_refused_and_spoils_nothing(latency: float) -> None:
+    registry = ParetoMCPRegistry([custom()])
+    before = registry.predict("custom_analytics_tool")
+    with pytest.raises(ValueError, match="latency"):
+        registry.observe("custom_analytics_tool", success=True, latency_ms=latency)
+    assert registry.predict("custom_analytics_tool") == before
+    assert registry.get_pareto_front() == []
+
+
+@pytest.mark.parametrize("field", ["count", "successes", "log_latency", "cost", "noise"])
+@pytest.mark.parametrize("sum_", [math.nan, math.inf])
+def test_a_report_with_a_sum_that_is_no_number_is_none(field: str, sum_: float) -> None:
+    report = Tally(**{"count": 1.0, field: sum_})
+    with pytest.raises(ValueError, match="finite"):
+        Performance(count=1, success_rate=1.0, latency_ms=1.0, provider="acme", reports={"acme": report})
 
 
 def test_a_listener_hears_of_every_name_that_changes_until_it_unsubscribes() -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from msgspec.structs import astuple
+
 from mcp_federation.contract.messages import Tally
 from mcp_federation.estimation import log_of
 
@@ -56,6 +58,8 @@ class Performance:
             raise ValueError("count must not be negative, and the success rate be in [0, 1]")
         if not (0 <= self.latency_ms < math.inf and 0 <= self.mean_cost < math.inf):
             raise ValueError("latency and cost must be finite and not negative")
+        if not all(all(map(math.isfinite, astuple(tally))) for tally in self.reports.values()):
+            raise ValueError("every sum in a report must be finite")
 
     @property
     def usage(self) -> float:

@@ -151,7 +151,13 @@ class PerformancePredictor:
             self._offers.setdefault(place.tool, set()).add(place.node)
 
     def observe(self, name: str, *, success: bool, latency_ms: float) -> None:
-        """Take in what became of a call from here."""
+        """Take in what became of a call from here.
+
+        Raises:
+            ValueError: the latency is not finite, or negative.
+        """
+        if not 0 <= latency_ms < math.inf:
+            raise ValueError(f"a latency is a finite number of milliseconds from 0, not {latency_ms}")
         known, now = self._known(name), self._clock()
         log_latency = log_of(latency_ms) if success else 0.0
         one = Tally(

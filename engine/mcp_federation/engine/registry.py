@@ -119,7 +119,11 @@ class ParetoMCPRegistry:
         self._measured(name)
 
     def observe(self, name: str, *, success: bool, latency_ms: float) -> None:
-        """Score the tool also by what became of this call from here."""
+        """Score the tool also by what became of this call from here.
+
+        Raises:
+            ValueError: the latency is not finite, or negative.
+        """
         self._predictor.observe(name, success=success, latency_ms=latency_ms)
         self._measured(name)
 
