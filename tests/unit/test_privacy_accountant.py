@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_federation.errors import InternalError
-from mcp_federation.privacy.accountant import Accountant
+from mcp_federation.privacy.accountant import KEPT_WINDOWS, Accountant
 
 BUDGET, WINDOW = 5.0, 100.0
 spends = st.lists(st.tuples(st.sampled_from("ab"), st.floats(0.01, 6), st.floats(0, 60)), max_size=60)
@@ -77,6 +77,16 @@ def test_a_clock_that_is_set_back_forgives_nothing(tmp_path: Path) -> None:
         assert not accountant.spend("a", 1.0, 10.0)
 
 
+def test_a_clock_that_went_ahead_and_is_set_back_finds_all_that_was_spent(tmp_path: Path) -> None:
+    file = tmp_path / "account.db"
+    with an_accountant(file) as accountant, accountant:
+        assert accountant.spend("a", 5.0, 0.0)
+        assert accountant.spend("a", 1.0, (KEPT_WINDOWS - 1) * WINDOW)
+    with an_accountant(file) as accountant, accountant:
+        assert accountant.spent("a", 0.0) == 6.0
+        assert not accountant.spend("a", 1.0, 1.0)
+
+
 def test_a_round_that_ends_in_an_error_spent_nothing() -> None:
     with an_accountant() as accountant:
         with suppress(KeyError), accountant:
@@ -89,11 +99,11 @@ def test_a_round_that_ends_in_an_error_spent_nothing() -> None:
 def test_what_was_spent_long_ago_is_not_kept(tmp_path: Path) -> None:
     file = tmp_path / "account.db"
     with an_accountant(file) as accountant:
-        for now in (0.0, 1.0, 200.0):
+        for now in (0.0, 1.0, later := KEPT_WINDOWS * WINDOW + 1):
             with accountant:
                 assert accountant.spend("a", 1.0, now)
     with closing(sqlite3.connect(file)) as opened:
-        assert opened.execute("SELECT at FROM spent").fetchall() == [(200.0,)]
+        assert opened.execute("SELECT at FROM spent").fetchall() == [(later,)]
 
 
 def test_without_its_account_nothing_can_be_spent(tmp_path: Path) -> None:

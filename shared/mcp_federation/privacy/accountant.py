@@ -18,6 +18,9 @@ from mcp_federation.errors import InternalError
 LOCK_TIMEOUT = 0.05
 """Seconds that a round of releases waits for another process of the organisation; the next round is soon."""
 
+KEPT_WINDOWS = 7
+"""Windows for which a release is kept, though it counts in one: a clock that was ahead may be set back."""
+
 _ROUNDING = 1e-9
 _SCHEMA = """
     PRAGMA journal_mode = WAL;
@@ -32,7 +35,8 @@ class Accountant:
     """What was spent under each key in the last `window` seconds; never more than `budget`.
 
     Processes that name one file share one account. Times are those of the wall clock: one that is set back
-    finds what was spent in its future still spent.
+    finds what was spent in its future still spent, and what was spent before it went ahead, unless that was
+    by more than `KEPT_WINDOWS` - 1 windows.
 
     It is used inside `with`: a round of releases, in which the other processes wait. What is spent in a round
     is on disk when it ends, or was not spent at all.
@@ -73,7 +77,7 @@ class Accountant:
         if self.spent(key, now) + epsilon > self._budget * (1 + _ROUNDING):
             return False
         with _failing_closed():
-            self._file.execute("DELETE FROM spent WHERE at <= ?", (now - self._window,))
+            self._file.execute("DELETE FROM spent WHERE at <= ?", (now - KEPT_WINDOWS * self._window,))
             self._file.execute("INSERT INTO spent VALUES (?, ?, ?)", (key, now, epsilon))
         return True
 
