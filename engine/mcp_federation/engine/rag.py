@@ -19,6 +19,7 @@ from mcp_federation.engine.registry import ParetoMCPRegistry
 from mcp_federation.engine.retrieval import Hit, Retriever
 from mcp_federation.engine.search.encoders import configured_encoder
 from mcp_federation.engine.search.hybrid import HybridRetriever
+from mcp_federation.engine.search.request import MAX_REQUEST
 from mcp_federation.engine.search.vectors import VectorSearch
 from mcp_federation.engine.selection import select
 from mcp_federation.engine.text import terms
@@ -127,7 +128,7 @@ class RAGMCPEngine:
     async def execute_rag_mcp_pipeline(
         self, user_query: str, options: Mapping[str, Any] | None = None
     ) -> RAGMCPPipelineResult:
-        """The tools for a request, best first.
+        """The tools for a request, best first; of a longer one, the first `MAX_REQUEST` characters are read.
 
         The metadata's `searched_by` and `validated_by` are `encoder` and `llm` where one is configured and
         answered in time, else `built_in` and `heuristic`.
@@ -215,7 +216,7 @@ class RAGMCPEngine:
 
     async def _run(self, query: RAGMCPQuery, options: _Options, watch: Stopwatch) -> RAGMCPPipelineResult:
         with watch.lap(PipelineStage.QUERY_ENCODING):
-            query.encoded_query = tuple(terms(query.original_query))
+            query.encoded_query = tuple(terms(query.original_query[:MAX_REQUEST]))
         query.pipeline_stage = PipelineStage.VECTOR_SEARCH
         with watch.lap(PipelineStage.VECTOR_SEARCH):
             found = await self._search(query.original_query, options)

@@ -30,7 +30,8 @@ def normalise(text: str) -> str:
     text = text[:MAX_TEXT]
     if text.isascii():
         return text.lower()
-    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    # One character may stand for eighteen.
+    decomposed = unicodedata.normalize("NFKD", text.casefold())[:MAX_TEXT]
     bare = "".join(char for char in decomposed if not unicodedata.category(char).startswith("M"))
     return unicodedata.normalize("NFC", bare)
 

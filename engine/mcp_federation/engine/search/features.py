@@ -71,7 +71,8 @@ def _weighted(text: str, catalog: Catalog) -> tuple[NDArray[np.int32], Floats]:
     """The pieces of a request with their weights: the encoder's own, times what the word tells here."""
     words = catalog.encoder.pieces.words(text)
     pieces = np.array([piece for _, found in words for piece in found], dtype=np.int32)
-    told = [share for word, found in words for share in [_told(word, catalog)] * len(found)]
+    shares = {word: _told(word, catalog) for word in dict.fromkeys(word for word, _ in words)}
+    told = [shares[word] for word, found in words for _ in found]
     return pieces, catalog.encoder.request_weights[pieces] * np.array(told, dtype=np.float32)
 
 
