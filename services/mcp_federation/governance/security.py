@@ -10,6 +10,7 @@ from mcp_federation.governance.checks import (
     fitness,
     hidden_text,
     names,
+    shadowing,
     steering,
     urls,
 )
@@ -28,6 +29,7 @@ def security_catalogue(heads: Mapping[str, Head]) -> Catalogue:
         *credentials.CHECKS,
         *urls.CHECKS,
         *steering.CHECKS,
+        *shadowing.CHECKS,
         *collisions.SECURITY,
         *fitness.SECURITY,
         *detector_checks(heads),
