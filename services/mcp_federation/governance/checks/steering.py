@@ -65,16 +65,15 @@ _HINTS = ("169.254", "etadata", "100.100", "ec2")
 """Of which every such address has one: cheaper to look for."""
 
 
-def _saying(one: str, also: tuple[str, ...], what: str) -> Callable[[Reading], Iterator[Sighting]]:
-    """One sighting, of the first passage with the pattern, and with one of the others if there are any."""
-    number = {name: place for place, name in enumerate(patterns().names)}
-    wanted, others = number[one], {number[name] for name in also}
+def _saying(pattern: str, what: str) -> Callable[[Reading], Iterator[Sighting]]:
+    """One sighting, of the first passage with the pattern."""
+    wanted = patterns().names.index(pattern)
 
     def search(reading: Reading) -> Iterator[Sighting]:
         if wanted not in concepts(reading):
             return
         for passage in passages(reading):
-            if wanted in passage.concepts and (not others or passage.concepts & others):
+            if wanted in passage.concepts:
                 yield Sighting(passage.text.where, f"{what}: “{_quoted(passage)}”")
                 return
 
@@ -86,16 +85,16 @@ conceals = check(
     "medium",
     rationale="An honest tool has nothing to hide from the person that it works for.",
     remedy="Take out what tells the model to keep something from its user.",
-)(_saying("hides_from_user", (), "it tells the model to hide something from its user"))
+)(_saying("hides_from_user", "it tells the model to hide something from its user"))
 
 overrides = check(
     "overrides-instructions",
     "medium",
     rationale="A description that undoes other instructions takes over the conversation.",
     remedy="Take out what is said about other instructions; a tool's description has no say in them.",
-)(_saying("drops_instructions", (), "it tells the model to disregard its instructions"))
+)(_saying("drops_instructions", "it tells the model to disregard its instructions"))
 
-_in_tag = _saying("tagged_order", (), "instructions stand in a tag that models obey")
+_in_tag = _saying("tagged_order", "instructions stand in a tag that models obey")
 
 
 @check(
@@ -115,7 +114,7 @@ def tagged(reading: Reading) -> Iterator[Sighting]:
                 yield Sighting(text.at(match.start()), f"it speaks for the model: “{shown}”")
 
 
-_takes_secrets = _saying("takes_secrets", (), "it has the model hand over secrets or what was said")
+_takes_secrets = _saying("takes_secrets", "it has the model hand over secrets or what was said")
 
 
 @check(
