@@ -5,7 +5,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich import box
@@ -28,8 +28,6 @@ from mcp_federation.mesh.terminal import make_console, safe_text
 from mcp_federation.settings import Settings
 from mcp_federation.trust.keys import load_key, load_or_create_key, read_trusted_keys, trusted
 from mcp_federation.trust.orders import Act
-
-_PAST: Final[dict[Act, str]] = {"approve": "approved", "reject": "rejected", "revoke": "revoked"}
 
 
 def run_review(*, node: str | None, everything: bool, as_json: bool, **overrides: Any) -> int:
