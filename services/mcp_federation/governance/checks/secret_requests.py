@@ -1,4 +1,4 @@
-"""Secrets asked for in languages that the detector's lexicon does not read well. Pure."""
+"""Secrets asked for in a sentence, in English and in languages that the lexicon does not read well. Pure."""
 
 import re
 import tomllib
@@ -9,20 +9,21 @@ from importlib import resources
 from mcp_federation.governance.checks.catalogue import Sighting
 from mcp_federation.governance.checks.quoting import quote
 from mcp_federation.governance.checks.reading import Reading
+from mcp_federation.governance.detector.lexicon import lexicon
+from mcp_federation.governance.detector.passages import concepts
 from mcp_federation.governance.detector.plain import plain
 from mcp_federation.governance.detector.tokens import bare
 
-_SENTENCE = re.compile(r"[^.!?\u061f\u0964\n]+")
+_SENTENCE = re.compile(r"(?:[^.!?\u061f\u0964\n]|\.(?=\w))+")
 _FOLDED = {ord("\u0131"): "i", 0x640: None, **dict.fromkeys(range(0x64B, 0x653))}
 _ALEF = re.compile("[\u0622\u0623\u0625]")
 
 
 def secret_requests(reading: Reading) -> Iterator[Sighting]:
-    """One sighting, of the first sentence that orders in one of these languages to hand over a secret."""
-    if reading.everything.isascii():
-        return
+    """One sighting, of the first sentence that orders to ask for a secret or to hand it over."""
+    speaks_of_secrets = lexicon().names.index("secret") in concepts(reading)
     for text in reading.texts:
-        if text.text.isascii():
+        if text.is_key or (text.text.isascii() and not speaks_of_secrets):
             continue
         for sentence in _SENTENCE.findall(plain(text.text)):
             folded = _ALEF.sub("\u0627", bare(sentence).translate(_FOLDED))
