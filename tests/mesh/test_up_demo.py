@@ -238,9 +238,20 @@ def test_the_command_line_finds_the_mesh_and_prints_for_programs(up: Up) -> None
     assert (result.returncode, json.loads(result.stdout)["timezone"]) == (0, "UTC")
 
 
+def test_the_command_line_recommends_tools_for_a_sentence(up: Up) -> None:
+    found = up.cli("recommend", "convert nine in the morning in Oslo to the time zone of Lima").stdout
+    first, fits, succeeds = found.splitlines()[0].split("\t")
+    assert first == "time.convert_time@globex"
+    assert float(fits) == 1
+    assert 0 < float(succeeds) < 1
+    tools = json.loads(up.cli("recommend", "which branches are there", "--limit", "1", "--json").stdout)
+    assert [tool["name"] for tool in tools] == ["git.git_branch@initech"]
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
+        (("recommend", " "), "the query is empty"),
         (("call", "no_such_tool"), "no tool is called 'no_such_tool'"),
         (("call", CLOCK, "timezone=Mars/Olympus"), "Mars/Olympus"),
     ],

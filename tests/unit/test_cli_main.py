@@ -43,7 +43,9 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
     assert run(capsys, "--version") == (0, f"mcp-federation {VERSION}\n", "")
 
 
-@pytest.mark.parametrize("command", ["up", "node", "governance", "metrics", "edge", "discover", "call"])
+@pytest.mark.parametrize(
+    "command", ["up", "node", "governance", "metrics", "edge", "discover", "recommend", "call"]
+)
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, command, "--help")
     assert code == 0

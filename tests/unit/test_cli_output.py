@@ -10,6 +10,7 @@ from mcp_federation.catalog.replica import CatalogReplica
 from mcp_federation.catalog.state import CatalogTool
 from mcp_federation.cli.call import describe, readable, show_result
 from mcp_federation.cli.discover import DESCRIPTION_WIDTH, hear_nodes, matches, show_tools, state_of, summary
+from mcp_federation.cli.recommend import show_recommendations
 from mcp_federation.client import FederationClient
 from mcp_federation.contract.mcp import CallResult
 from mcp_federation.contract.messages import Progress
@@ -58,6 +59,33 @@ def text(value: str) -> CallResult:
 )
 def test_a_result_is_printed_readably(result: CallResult, shown: str) -> None:
     assert readable(result) == shown
+
+
+def test_recommendations_are_a_table_on_a_terminal(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    tool = {
+        "name": "clock\x1b[31m@globex",
+        "description": "Tells the time.\n\nAnd more.",
+        "available": True,
+        "relevance": 1.0,
+        "success_probability": 0.934,
+        "latency_ms": {"p50": 1234.0},
+        "providers": [{}, {}],
+    }
+    with redirect_stdout(terminal):
+        show_recommendations([tool, tool | {"available": False, "latency_ms": {"p50": 12.3}}])
+    shown = terminal.getvalue()
+    assert "\x1b[31m" not in shown
+    for cell in ("and 1 more", "100%", "93%", "1.2 s", "12 ms", "Tells the time.", "cannot be run"):
+        assert cell in shown
+
+
+def test_no_recommendation_is_said(terminal: Terminal) -> None:
+    with redirect_stdout(terminal):
+        show_recommendations([])
+    assert "no tool of the mesh does that" in terminal.getvalue()
 
 
 def test_a_pipe_gets_the_text_of_a_tool_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

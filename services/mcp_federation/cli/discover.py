@@ -95,11 +95,12 @@ def show_tools(client: FederationClient, tools: list[CatalogTool], query: str) -
         table.add_row(
             safe_text(tool.federated_name),
             Text(state, _STYLES[state]),
-            _in_short(tool.tool.description),
+            in_short(tool.tool.description),
         )
     console.print(table)
 
 
-def _in_short(description: str) -> str:
+def in_short(description: str) -> str:
+    """The first paragraph of a description, on one line, as far as a table has room for it."""
     text = " ".join(description.strip().split("\n\n")[0].split())
     return safe_text(text if len(text) <= DESCRIPTION_WIDTH else f"{text[: DESCRIPTION_WIDTH - 1]}…")

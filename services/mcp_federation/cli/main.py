@@ -152,6 +152,25 @@ def discover(
 
 
 @app.command()
+def recommend(
+    request: Annotated[str, typer.Argument(help="What is to be done, in a sentence.")],
+    objective: Annotated[
+        Literal["balanced", "reliability", "latency", "cost"],
+        typer.Option("--for", help="What to prefer among tools that fit."),
+    ] = "balanced",
+    limit: Annotated[int, typer.Option(help="How many tools.", min=1, max=100)] = 3,
+    as_json: AsJson = False,
+    nats: NatsUrl = None,
+    trust: Trust = None,
+    state_dir: StateFolder = None,
+) -> None:
+    """Find the tools that would do what a sentence asks for, best first."""
+    from mcp_federation.cli.recommend import run_recommend
+
+    raise typer.Exit(run_recommend(request, objective, limit, as_json, **mesh_of(nats, trust, state_dir)))
+
+
+@app.command()
 def call(
     name: Annotated[str, typer.Argument(help="A tool: name, or name@node.")],
     pairs: Annotated[
