@@ -87,7 +87,7 @@ def anonymous(record: Record) -> Record:
     """
     _check_names(record.node, record.tool)
     latency = round(float(f"{record.latency_ms:.{_DIGITS}g}"), _FINEST_MS)
-    kind = None if record.success else record.error_kind if record.error_kind in KINDS else OTHER_KIND
+    kind = None if record.success else known_kind(record.error_kind)
     leaving = Record(
         node=record.node,
         tool=record.tool,
@@ -97,6 +97,11 @@ def anonymous(record: Record) -> Record:
         error_kind=kind,
     )
     return decode(encode(leaving), Record)
+
+
+def known_kind(kind: str | None) -> str:
+    """The error kind of a failure, where it is one of `KINDS`; any other could say anything."""
+    return kind if kind in KINDS else OTHER_KIND
 
 
 def counted(record: Record) -> Record:

@@ -118,6 +118,10 @@ async def test_a_release_of_statistics_is_one_entry(edge: Edge, bus: Bus) -> Non
             Statistics(node="zeta", tool="y", tally=Tally(count=20, successes=-3.0)),
         )
     )
+    zeta = BusNode(bus, "zeta")
+    for name in ("x", "y"):
+        await zeta.publish(Tool(name=name))
+        await edge.sees_tool("zeta", name)
     await bus.store(METRICS.of("acme"), encode(released))
     await edge.post("/metadata", [record("x@zeta")])
     exact, failing, good = await known(edge)
@@ -134,6 +138,22 @@ async def test_a_release_of_statistics_is_one_entry(edge: Edge, bus: Bus) -> Non
         "success_rate": 0.75,
     }
     assert (failing["success"], failing["latency_ms"], failing["success_rate"]) == (False, 0, 0)
+
+
+async def test_what_others_report_is_shown_of_known_tools_and_by_known_kinds_of_error(
+    edge: Edge, bus: Bus
+) -> None:
+    await BusNode(bus, "acme").publish(Tool(name="t"))
+    await edge.sees_tool("acme", "t")
+
+    def failed(tool: str, kind: str) -> Record:
+        return Record(node="acme", tool=tool, success=False, latency_ms=1.0, error_kind=kind)
+
+    forged = failed("t", "user=bob; secret"), failed("no_such", "tool_failed"), failed("t", "node_lost")
+    await bus.store(METRICS.of("evil"), encode(RecordBatch(records=forged)))
+    await edge.post("/metadata", [record("mine")])
+    shown = [(item["mcp_name"], item["error_kind"]) for item in await known(edge)]
+    assert shown == [("mine", None), ("t@acme", "node_lost"), ("t@acme", "other")]
 
 
 async def test_what_became_of_calls_to_other_nodes_is_reported_and_only_that(bus: Bus) -> None:
@@ -223,7 +243,9 @@ async def test_an_edge_that_starts_later_knows_what_went_before(connect: Connect
     batch = RecordBatch(records=(Record(node="acme", tool="t", success=True, latency_ms=1.0),))
     await first.store(METRICS.of("acme"), b"nonsense")
     await first.store(METRICS.of("acme"), encode(batch))
+    await BusNode(first, "acme").publish(Tool(name="t"))
     async with running_edge(second) as edge:
+        await edge.sees_tool("acme", "t")
         assert [item["mcp_name"] for item in await known(edge)] == ["t@acme"]
 
 

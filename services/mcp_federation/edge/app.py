@@ -124,7 +124,7 @@ def _handlers(
         DISCOVER: Discover(client, home, check_catalog),
         EXECUTE: Direct(Execute(client, settings, check_catalog)),
         UPLOAD: UploadRecords(metadata, catalog.state, home, reader),
-        RECENT: RecentRecords(metadata, home),
+        RECENT: RecentRecords(metadata, catalog.state, home),
         REGISTER: Register(bus, catalog, settings, reader),
         HEALTH: healthz,
         READINESS: Ready(bus, catalog.state, replayed, home, gate),

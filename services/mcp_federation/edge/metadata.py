@@ -28,7 +28,7 @@ from mcp_federation.edge.wire import KnownRecord, Upload, UploadedRecord, upload
 from mcp_federation.errors import BusUnavailable, DeadlineExceeded, FederationError, InvalidRequest
 from mcp_federation.estimation import MAX_LOG_LATENCY
 from mcp_federation.privacy.policy import Policy
-from mcp_federation.records import RecordPublisher, anonymous, observation
+from mcp_federation.records import RecordPublisher, anonymous, known_kind, observation
 
 MAX_KNOWN = 500
 """How many records one answer has at most."""
@@ -59,8 +59,8 @@ RECENT = Operation(
     path="/metadata",
     summary="Recent performance records",
     description=(
-        "Of all nodes, the newest first: those that nodes share as records, those uploaded here, and for "
-        "those shared as statistics one entry for each release."
+        "Of all tools in the catalog, the newest first: those that nodes share as records, those uploaded "
+        "here (of any tool), and for those shared as statistics one entry for each release."
     ),
     parameters=(
         Parameter(
@@ -74,6 +74,10 @@ RECENT = Operation(
     ),
     answers={200: list[KnownRecord]},
 )
+
+
+Known = tuple[str, Record | Statistics]
+"""What is known, after the node that reported it."""
 
 
 class MetadataLog:
@@ -90,7 +94,7 @@ class MetadataLog:
         self._home = home
         self._policy = policy or Policy()
         self._publisher = RecordPublisher(bus, home, policy=self._policy)
-        self._known: deque[Record | Statistics] = deque(maxlen=remembered)
+        self._known: deque[Known] = deque(maxlen=remembered)
         self._follower: Follower | None = None
         self._sequence = 0
         self._advanced = asyncio.Event()
@@ -108,8 +112,8 @@ class MetadataLog:
             await self._follower.close()
         await self._publisher.stop()
 
-    def newest(self) -> Iterator[Record | Statistics]:
-        """What is known, the newest first."""
+    def newest(self) -> Iterator[Known]:
+        """What is known, and who reported it, the newest first."""
         return reversed(self._known)
 
     async def add(self, records: list[Record]) -> None:
@@ -120,7 +124,7 @@ class MetadataLog:
             PayloadTooLarge: they do not fit into one message.
         """
         if self._policy.sharing != "records":
-            self._known.extend(records)
+            self._known.extend((self._home, record) for record in records)
             for record in records:
                 self._publisher.add(record)
             return
@@ -141,9 +145,11 @@ class MetadataLog:
     async def _on_stored(self, stored: Stored) -> None:
         self._sequence = stored.sequence
         try:
+            reporter, _ = METRICS.parse(stored.subject)
             # A union has no class of its own, which is what mypy asks of a type[M].
             message: MetricsMessage = decode(stored.payload, MetricsMessage)  # type: ignore[arg-type]
-            self._known.extend(message.records if isinstance(message, RecordBatch) else message.statistics)
+            reports = message.records if isinstance(message, RecordBatch) else message.statistics
+            self._known.extend((reporter, report) for report in reports)
         finally:
             self._advanced.set()
             self._advanced = asyncio.Event()
@@ -180,10 +186,11 @@ class UploadRecords:
 
 
 class RecentRecords:
-    """Gives the latest records out."""
+    """Gives the latest records out, but for what other nodes say of tools that the catalog does not have."""
 
-    def __init__(self, log: MetadataLog, home: str) -> None:
+    def __init__(self, log: MetadataLog, catalog: CatalogState, home: str) -> None:
         self._log = log
+        self._catalog = catalog
         self._home = home
 
     async def __call__(self, request: Request) -> Response:
@@ -195,7 +202,11 @@ class RecentRecords:
             raise InvalidRequest(f"limit is a number from 1 to {MAX_KNOWN}")
         if query.get("success", "true") not in ("true", "false"):
             raise InvalidRequest("success is true or false")
-        known = map(self._entry, self._log.newest())
+        known = (
+            self._entry(report)
+            for reporter, report in self._log.newest()
+            if reporter == self._home or self._catalog.get(report.node, report.tool)
+        )
         return json_response(list(islice((entry for entry in known if _fits(entry, query)), limit)))
 
     def _entry(self, known: Record | Statistics) -> KnownRecord:
@@ -207,7 +218,7 @@ class RecentRecords:
             success=known.success,
             latency_ms=known.latency_ms,
             cost=known.cost,
-            error_kind=known.error_kind,
+            error_kind=None if known.success else known_kind(known.error_kind),
             node=known.node,
             tool=known.tool,
         )

@@ -1,6 +1,5 @@
 """What is known of one tool's executions, as something that records fold into and that merges. Pure."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import Self
@@ -11,10 +10,7 @@ from mcp_federation.estimation import LATENCY_PRIOR, evidence, tally_of
 from mcp_federation.metrics.recent import RecentReports
 from mcp_federation.metrics.replay import ReplayWindow
 from mcp_federation.metrics.sketch import MAX_LATENCY_MS, new_sketch, read_sketch
-from mcp_federation.records import OTHER_KIND
-
-MAX_ERROR_KINDS = 32
-"""How many kinds of error a tool has, `other` among them; the rarest beyond that become `other`."""
+from mcp_federation.records import OTHER_KIND, known_kind
 
 MAX_COST = 1e9
 """The most that one execution costs; what claims more counts as this."""
@@ -24,15 +20,12 @@ MAX_COUNT = 2**53
 
 QUANTILES = (0.5, 0.9, 0.99)
 
-_KIND = re.compile("[a-z0-9_]{1,64}")
-
 
 class Aggregate:
     """Counts, errors, costs and latencies (ms, of successful executions) of one tool.
 
     The counts are the same in whatever order things fold in, and the quantiles within the sketch's rank
-    error. Every failure has one error kind, so `errors` add up to `count - successes`; which kinds keep
-    their name where there are too many may depend on the order.
+    error. Every failure has one error kind, so `errors` add up to `count - successes`.
     """
 
     def __init__(self, node: str, tool: str) -> None:
@@ -93,7 +86,7 @@ class Aggregate:
             if record.success:
                 self.latencies.update(min(record.latency_ms, MAX_LATENCY_MS))
             else:
-                self._add_errors([(record.error_kind or OTHER_KIND, 1)])
+                self._add_errors([(record.error_kind, 1)])
         self._count(reporter, len(tallies), round(sum(tally.successes for tally in tallies)))
         self.recent.add(reporter, tallies)
 
@@ -141,9 +134,6 @@ class Aggregate:
         belief = LATENCY_PRIOR.updated(evidence(self.node, self.recent.by_reporter))
         return tuple(belief.quantile(quantile) for quantile in QUANTILES)
 
-    def _add_errors(self, errors: Iterable[tuple[str, int]]) -> None:
+    def _add_errors(self, errors: Iterable[tuple[str | None, int]]) -> None:
         for kind, number in errors:
-            self.errors[kind if _KIND.fullmatch(kind) else OTHER_KIND] += number
-        named = sorted((-number, kind) for kind, number in self.errors.items() if kind != OTHER_KIND)
-        for _, kind in named[MAX_ERROR_KINDS - 1 :]:
-            self.errors[OTHER_KIND] += self.errors.pop(kind)
+            self.errors[known_kind(kind)] += number
