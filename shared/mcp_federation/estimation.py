@@ -11,6 +11,8 @@ from functools import reduce
 from statistics import NormalDist
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from mcp_federation.contract.messages import Record, Tally
 
 MEMORY = 100.0
@@ -29,10 +31,17 @@ would tell another, and low ones would count for more than high ones."""
 MAX_LATENCY_MS = 300_000.0
 MAX_LOG_LATENCY = math.log(MAX_LATENCY_MS)
 MAX_COST = 1e3
-"""What one execution counts for at most in a tally, of latency (ms) and of cost."""
+"""What one execution counts for at most, of latency (ms) and of cost (in the publisher's currency)."""
+
+HALF_COST = 0.01
+"""The cost of an execution at which its thrift is 0.5."""
+
+FREE = 4.0
+"""Executions without cost that are taken for granted: most tools are free."""
 
 EMPTY = Tally(count=0.0)
 
+_NOTHING = 1e-9
 _FADE = 1 - 1 / MEMORY
 _NORMAL = NormalDist()
 
@@ -127,21 +136,41 @@ def evidence(
 
     Each reporter counts by the trust (0 to 1) in it. What the provider says of itself, and what `rivals`,
     who offer the same tool, say of it, counts for its `credit` of executions each at most, for half of that
-    when callers know of as many, and so on.
+    when callers know of as many, and so on. The cost of all is as `mean_cost` has it.
     """
     interested = {provider, *rivals}
-    callers = total(
+    callers = [
         scaled(worth_at_most(tally, REPORTER_WEIGHT), trust(reporter))
         for reporter, tally in reports.items()
         if reporter not in interested
-    )
-    known = worth(callers)
-    claims = (
+    ]
+    known = worth(total(callers))
+    claims = [
         scaled(worth_at_most(tally, _outvoted(credit(reporter), known)), trust(reporter))
         for reporter, tally in reports.items()
         if reporter in interested
-    )
-    return total((callers, *claims))
+    ]
+    heard = [*callers, *claims]
+    whole = total(heard)
+    return replace(whole, cost=whole.count * mean_cost(heard))
+
+
+def thrift(cost: float) -> float:
+    """How cheap an execution of that cost is: 1 where it is free, 0.5 at `HALF_COST`."""
+    return HALF_COST / (HALF_COST + min(max(cost, 0.0), MAX_COST))
+
+
+def mean_cost(tallies: Iterable[Tally], free: float = 0.0) -> float:
+    """The cost at which an execution is as cheap as those are on the mean, and so many `free` ones.
+
+    A mean of thrift, which is bounded: who claims a cost beyond all others moves it no more than its share
+    of the executions.
+    """
+    parts = [(tally.count, thrift(tally.cost / tally.count)) for tally in tallies if tally.count > _NOTHING]
+    weight = free + sum(count for count, _ in parts)
+    if not weight:
+        return 0.0
+    return HALF_COST * (weight / (free + sum(count * cheap for count, cheap in parts)) - 1)
 
 
 def _outvoted(credit: float, known: float) -> float:

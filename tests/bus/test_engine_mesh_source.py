@@ -8,7 +8,7 @@ import pytest
 from mcp_federation.bus.nats import NatsBus
 from mcp_federation.bus.protocol import Delivery, Reply
 from mcp_federation.contract.mcp import CallResult, decode_params
-from mcp_federation.contract.messages import Performance, encode
+from mcp_federation.contract.messages import Performance, Tally, encode
 from mcp_federation.contract.subjects import (
     CANCEL,
     CATALOG_STREAM,
@@ -110,8 +110,9 @@ async def test_measured_performance_replaces_the_prior_figures(
     own_nats_server: NatsServer, publisher: Publisher
 ) -> None:
     await publisher.publish("tool")
+    recent = {"globex": Tally(count=100, successes=50, cost=1.0)}
     measured = Performance(
-        node="acme", tool="tool", count=100, successes=50, latency_p50=12.0, cost_total=1.0
+        node="acme", tool="tool", count=100, successes=50, observed=100, cost_total=1e9, recent=recent
     )
     await publisher.bus.store(PERFORMANCE.of("acme", "tool"), encode(measured))
     unused = Performance(node="acme", tool="unused", count=0, successes=0)

@@ -157,3 +157,10 @@ def test_what_nothing_is_known_of_is_never_dominated(these: list[Bounds]) -> Non
 
 def predicted(tally: Tally) -> Prediction:
     return Prediction(SUCCESS_PRIOR.updated(tally), LATENCY_PRIOR.updated(tally), tally.count)
+
+
+def test_a_cost_that_is_next_to_nothing_costs_no_place_on_the_front() -> None:
+    free, slandered, dear = around(0.9, 100), around(0.99, 50, cost=0.0004), around(0.9, 100, cost=0.01)
+    assert confident_front([free, slandered]) == [1]
+    assert confident_front([free, around(0.99, 50, cost=0.01)]) == [0, 1]
+    assert confident_front([slandered, dear]) == [0]

@@ -2,6 +2,7 @@ import gzip
 import json
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from mcp_federation.engine import partner, sync
 from mcp_federation.engine.http import bearer
 from mcp_federation.engine.pareto import Performance
 from mcp_federation.engine.sync import run_in_thread
+from mcp_federation.estimation import MAX_COST
 from tests.support.http_peer import HttpPeer, never, refused_url
 
 TOKEN = "very-secret-token"
@@ -306,11 +308,20 @@ async def test_performance_is_summed_up_by_name_and_unfit_records_are_passed_ove
         {"mcp_name": "kiln", "success": False, "latency_ms": 50, "count": 0},
     ]
     with HttpPeer({"GET /metadata": records}) as peer:
-        assert await partner.performance(peer.url) == {
-            "clock": Performance(2, 0.5, 20.0, 0.01),
-            "oven": Performance(1, 1.0, 5.5, 0.0),
-            "kiln": Performance(40, 0.6, 20.0, 0.0),
-        }
+        found = await partner.performance(peer.url)
+    assert replace(found["clock"], mean_cost=0.0) == Performance(2, 0.5, 20.0)
+    assert found["clock"].mean_cost == pytest.approx(0.005)
+    assert found["oven"] == Performance(1, 1.0, 5.5, 0.0)
+    assert found["kiln"] == Performance(40, 0.6, 20.0, 0.0)
+
+
+async def test_one_record_of_an_absurd_cost_does_not_make_a_tool_dear() -> None:
+    dear = {"mcp_name": "clock", "success": True, "latency_ms": 10, "cost": MAX_COST}
+    records = [dear, {**dear, "cost": 1e9}, *[{**dear, "cost": 0.01}] * 50]
+    with HttpPeer({"GET /metadata": records}) as peer:
+        found = await partner.performance(peer.url)
+    assert found["clock"].count == 51
+    assert found["clock"].mean_cost == pytest.approx(0.01, rel=0.05)
 
 
 def test_work_that_outlasts_its_own_deadline_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,12 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from mcp_federation.contract.messages import Tally
 from mcp_federation.engine.predictor import HALF_LIFE, PerformancePredictor, Place
 from mcp_federation.engine.trust import ReporterTrust
-from mcp_federation.estimation import EMPTY, OWN_WEIGHT
+from mcp_federation.estimation import EMPTY, HALF_COST, OWN_WEIGHT
 
 FILES = Place("files", "acme", "data_processing")
 
@@ -144,6 +145,31 @@ def test_old_evidence_gives_way(heard: bool) -> None:
     after = predictor.predict("t")
     assert after.executions < before.executions / 20
     assert after.success_probability > before.success_probability + 0.3
+
+
+def paid(count: float, cost: float) -> Tally:
+    return replace(seen(count), cost=count * cost)
+
+
+def test_a_strangers_word_of_a_cost_makes_no_tool_dear() -> None:
+    predictor = PerformancePredictor()
+    predictor.report("known", "acme", {"globex": seen(20), "stranger": paid(1, 1e9)})
+    predictor.report("new", "acme", {"stranger": paid(1, 1e9)})
+    assert predictor.predict("known").mean_cost < HALF_COST / 10
+    assert predictor.predict("new").mean_cost < HALF_COST / 5
+    predictor.report("dear", "acme", {f"caller{which}": paid(90, 0.03) for which in range(3)})
+    assert 0.02 < predictor.predict("dear").mean_cost <= 0.03
+
+
+def test_what_a_tool_costs_is_not_forgotten_as_it_is_called_but_with_time() -> None:
+    clock = Clock()
+    predictor = PerformancePredictor(clock)
+    predictor.report("t", "acme", {"globex": paid(90, 0.03)})
+    before = predictor.predict("t").mean_cost
+    observe(predictor, "t", *[True] * 50)
+    assert predictor.predict("t").mean_cost >= before > 0.01
+    clock.now += 8 * HALF_LIFE
+    assert predictor.predict("t").mean_cost < before / 10
 
 
 def test_what_is_expected_of_a_servers_other_tools_grows_old_with_it() -> None:

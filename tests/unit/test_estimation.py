@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from mcp_federation.contract.messages import Record, Tally
 from mcp_federation.estimation import (
     LATENCY_PRIOR,
+    MAX_COST,
     MAX_LATENCY_MS,
     MEMORY,
     OWN_WEIGHT,
@@ -21,6 +22,7 @@ from mcp_federation.estimation import (
     estimate,
     evidence,
     faded,
+    mean_cost,
     scaled,
     tally_of,
     total,
@@ -139,6 +141,21 @@ def test_no_reporter_counts_for_more_than_a_few_and_the_distrusted_for_nothing()
     assert evidence("acme", reports).count == pytest.approx(2 * REPORTER_WEIGHT)
     trusted = evidence("acme", reports, lambda reporter: float(reporter == "initech"))
     assert (trusted.count, trusted.successes) == (REPORTER_WEIGHT, REPORTER_WEIGHT)
+
+
+@given(st.floats(0, 1e15))
+def test_one_record_moves_the_cost_of_many_next_to_nothing_whatever_it_claims(claim: float) -> None:
+    honest = Tally(count=30, successes=30, cost=0.3)
+    claimed = Tally(count=1, successes=1, cost=claim)
+    assert mean_cost([honest]) == pytest.approx(0.01)
+    assert mean_cost([evidence("acme", {"globex": honest, "liar": claimed})]) == pytest.approx(0.01, rel=0.1)
+    free = Tally(count=30, successes=30)
+    assert mean_cost([evidence("acme", {"globex": free, "liar": claimed})]) < 0.0004
+
+
+@given(st.lists(tallies, max_size=5), st.floats(0, 10))
+def test_whatever_is_reported_a_mean_cost_is_one(these: list[Tally], free: float) -> None:
+    assert 0 <= mean_cost(these, free) <= MAX_COST * 1.001
 
 
 def test_what_is_noisy_counts_for_as_much_as_is_as_precise() -> None:

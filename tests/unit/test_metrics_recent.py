@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_federation.contract.messages import Tally
-from mcp_federation.estimation import MEMORY
+from mcp_federation.estimation import MAX_COST, MEMORY
 from mcp_federation.metrics.recent import MAX_REPORTERS, RecentReports
 
 GOOD = Tally(count=1, successes=1)
@@ -52,6 +52,11 @@ def test_a_provider_does_not_make_what_callers_observed_fade() -> None:
     before = recent.by_reporter["globex"]
     recent.add("acme", [GOOD] * 10_000)
     assert recent.by_reporter["globex"] == before
+
+
+def test_nobody_claims_a_cost_beyond_what_so_many_executions_can_have() -> None:
+    recent = RecentReports("acme", {"globex": Tally(count=2, cost=1e15), "hooli": Tally(count=2, cost=-1e15)})
+    assert [tally.cost for tally in recent.by_reporter.values()] == [2 * MAX_COST, 0.0]
 
 
 def test_only_so_many_reporters_are_kept() -> None:

@@ -22,6 +22,7 @@ from mcp_federation.engine.pareto import Performance
 from mcp_federation.engine.sources import OnChange
 from mcp_federation.engine.types import MCPToolSpec
 from mcp_federation.errors import DeadlineExceeded, InvalidRequest
+from mcp_federation.estimation import evidence, mean_cost
 from mcp_federation.logs import get_logger
 from mcp_federation.trust.approvals import ApprovalVerifier
 from mcp_federation.trust.keys import TrustedKey
@@ -189,7 +190,7 @@ def _performance(message: PerformanceMessage) -> Performance:
         count=message.count - own + min(own, MAX_OWN_COUNT),
         success_rate=min(1.0, message.successes / message.count),
         latency_ms=message.latency_p50 or 0.0,
-        mean_cost=message.cost_total / message.count,
+        mean_cost=mean_cost([evidence(message.node, message.recent)]),
         provider=message.node,
         reports=message.recent,
     )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from msgspec.structs import astuple
 
 from mcp_federation.contract.messages import Tally
-from mcp_federation.estimation import log_of
+from mcp_federation.estimation import log_of, thrift
 
 USAGE_WEIGHT = 0.4
 RELIABILITY_WEIGHT = 0.35
@@ -18,9 +18,6 @@ COST_WEIGHT = 0.25
 HALF_USAGE_COUNT = 100
 """Executions at which measured usage is 0.5."""
 
-HALF_COST = 0.01
-"""Mean cost of an execution at which measured cost efficiency is 0.5, in the publisher's currency."""
-
 _TYPICAL_SPREAD = 0.5
 """The variance of ln(latency) that is assumed where only a typical latency is known."""
 
@@ -28,7 +25,9 @@ _SOMEBODY = "?"
 
 SUCCESS_GRID = 0.02
 LATENCY_GRID = 1.1
-"""What makes no difference worth a place on the front: two points of success, a tenth of latency."""
+THRIFT_GRID = 0.05
+"""What makes no difference worth a place on the front: two points of success, a tenth of latency, and five
+points of thrift, more than one record can move."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ class Performance:
     @property
     def cost_efficiency(self) -> float:
         """Cost efficiency in (0, 1]."""
-        return 1 / (1 + self.mean_cost / HALF_COST)
+        return thrift(self.mean_cost)
 
     @property
     def tallies(self) -> Mapping[str, Tally]:
@@ -195,4 +194,5 @@ def _best_first(point: Point) -> tuple[float, float, float]:
 
 def _gridded(point: Point) -> Point:
     latency = math.floor(math.log(max(point.latency, 1e-3)) / math.log(LATENCY_GRID))
-    return Point(math.floor(point.success / SUCCESS_GRID), latency, point.cost)
+    expense = math.floor((1 - thrift(point.cost)) / THRIFT_GRID)
+    return Point(math.floor(point.success / SUCCESS_GRID), latency, expense)

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 from yarl import URL
 
+from mcp_federation.contract.messages import Tally
 from mcp_federation.engine.http import bearer, exchange
 from mcp_federation.engine.pareto import Performance
 from mcp_federation.engine.sync import run_in_thread
@@ -25,6 +26,7 @@ from mcp_federation.errors import (
     Unauthorized,
     error_from,
 )
+from mcp_federation.estimation import MAX_COST, mean_cost
 from mcp_federation.logs import get_logger
 
 MAX_LISTING_BYTES = 16 * 1024 * 1024
@@ -71,7 +73,7 @@ class PartnerRecord(Struct, frozen=True):
     mcp_name: str
     success: bool
     latency_ms: Annotated[float, Meta(ge=0, le=1e9)]
-    cost: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    cost: Annotated[float, Meta(ge=0, le=MAX_COST)] = 0.0
     count: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
     success_rate: Annotated[float, Meta(ge=0, le=1)] | None = None
 
@@ -272,5 +274,5 @@ def _summary(records: Sequence[PartnerRecord]) -> Performance:
         count=count,
         success_rate=min(1.0, sum(record.rate * record.count for record in records) / count),
         latency_ms=sum(record.latency_ms * record.count for record in records) / count,
-        mean_cost=sum(record.cost * record.count for record in records) / count,
+        mean_cost=mean_cost(Tally(count=r.count, cost=r.cost * r.count) for r in records),
     )

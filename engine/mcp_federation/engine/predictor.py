@@ -19,6 +19,7 @@ from mcp_federation.contract.messages import Tally
 from mcp_federation.engine.trust import ReporterTrust, agreement
 from mcp_federation.estimation import (
     EMPTY,
+    FREE,
     LATENCY_PRIOR,
     MAX_LOG_LATENCY,
     Latency,
@@ -26,6 +27,7 @@ from mcp_federation.estimation import (
     at_most,
     evidence,
     log_of,
+    mean_cost,
     scaled,
     total,
 )
@@ -194,7 +196,8 @@ class PerformancePredictor:
     def predict(self, name: str) -> Prediction:
         """What is expected of the next call; of an unknown tool, what is expected of any."""
         known = self._tools.get(name, _Known(Place()))
-        seen = self._evidence(known)
+        heard = self._heard(known)
+        seen = self._evidence(known, heard)
         success, mean = self._prior(known)
         latency = Latency(mean, LATENCY_PRIOR.weight, LATENCY_PRIOR.shape, LATENCY_PRIOR.scale)
         believed = success.updated(seen)
@@ -204,7 +207,7 @@ class PerformancePredictor:
             latency.updated(seen),
             max(0.0, believed.weight - success.weight),
             round(min(max(seen.successes / seen.count, 0.0), 1.0), 6) if has_evidence else None,
-            max(0.0, seen.cost / seen.count) if has_evidence else 0.0,
+            mean_cost([scaled(heard, self._age(known.reported_at))], FREE),
         )
 
     def _compare(self, name: str, known: _Known) -> None:
@@ -220,16 +223,15 @@ class PerformancePredictor:
     def _age(self, since: float) -> float:
         return math.exp2(-(self._clock() - since) / HALF_LIFE)
 
-    def _evidence(self, known: _Known) -> Tally:
+    def _evidence(self, known: _Known, heard: Tally) -> Tally:
         own = scaled(known.own, self._age(known.own_at)) if known.own.count else EMPTY
-        if not known.reports:
+        if not heard.count:
             return own
-        heard = self._heard(known)
         fade = _OWN_FADE**own.count * agreement(own, heard)
         return total((own, scaled(heard, fade * self._age(known.reported_at))))
 
     def _heard(self, known: _Known) -> Tally:
-        """What others report, each as far as it is believed."""
+        """What others report, each as far as it is believed; costs are known from them alone."""
 
         def credit(reporter: str) -> float:
             return self.trust.credit(reporter, of_a_rival=reporter != known.provider)
@@ -237,7 +239,7 @@ class PerformancePredictor:
         return evidence(known.provider, known.reports or {}, self.trust.of, self._rivals(known), credit)
 
     def _share(self, known: _Known) -> None:
-        self._move(known, at_most(self._evidence(known), TOOL_SHARE))
+        self._move(known, at_most(self._evidence(known, self._heard(known)), TOOL_SHARE))
 
     def _move(self, known: _Known, share: Tally) -> None:
         """Let the tool count with that share in its levels."""

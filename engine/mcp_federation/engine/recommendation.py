@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
-from mcp_federation.engine.pareto import HALF_COST, on_grid, surely_dominates
+from mcp_federation.engine.pareto import on_grid, surely_dominates
 from mcp_federation.engine.predictor import Prediction
 from mcp_federation.engine.registry import bounds_of
+from mcp_federation.estimation import thrift
 
 OFF_FRONT_FACTOR = 0.8
 HALF_LATENCY_MS = 1000.0
@@ -73,16 +74,15 @@ class Ranked:
 def utility(objective: Objective, success: float, p50_ms: float, cost: float) -> float:
     """What a tool with these figures is worth, in [0, 1]."""
     speed = 1 / (1 + p50_ms / HALF_LATENCY_MS)
-    thrift = 1 / (1 + cost / HALF_COST)
     match objective:
         case Objective.RELIABILITY:
             return success
         case Objective.LATENCY:
             return success * speed
         case Objective.COST:
-            return success * thrift
+            return success * thrift(cost)
         case Objective.BALANCED:
-            return success * math.sqrt(math.sqrt(speed * thrift))
+            return success * math.sqrt(math.sqrt(speed * thrift(cost)))
 
 
 def rank(candidates: Sequence[Candidate], objective: Objective = Objective.BALANCED) -> list[Ranked]:

@@ -14,6 +14,7 @@ from mcp_federation.contract.messages import (
     ServerState,
     Text,
 )
+from mcp_federation.estimation import MAX_COST
 
 MAX_RECORDS = 1000
 """The most performance records in one upload."""
@@ -21,7 +22,6 @@ MAX_RECORDS = 1000
 McpName = Annotated[
     str, Meta(min_length=1, max_length=320, description="a local name, or a federated one: local@node")
 ]
-Amount = Annotated[float, Meta(ge=0, le=1e9)]
 JsonObject = Annotated[Raw, Meta(extra_json_schema={"type": "object"})]
 
 
@@ -75,8 +75,8 @@ class UploadedRecord(Struct, frozen=True, kw_only=True):
 
     mcp_name: McpName
     success: bool
-    latency_ms: Amount
-    cost: Amount | None = None
+    latency_ms: Annotated[float, Meta(ge=0, le=1e9)]
+    cost: Annotated[float, Meta(ge=0, le=MAX_COST)] | None = None
     error_kind: Annotated[str, Meta(max_length=64)] | None = None
 
 

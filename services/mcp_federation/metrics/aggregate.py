@@ -6,14 +6,11 @@ from typing import Self
 
 from mcp_federation.contract.messages import Performance, Record, Tally
 from mcp_federation.errors import InvalidRequest
-from mcp_federation.estimation import LATENCY_PRIOR, evidence, tally_of
+from mcp_federation.estimation import LATENCY_PRIOR, MAX_COST, evidence, tally_of
 from mcp_federation.metrics.recent import RecentReports
 from mcp_federation.metrics.replay import ReplayWindow
 from mcp_federation.metrics.sketch import MAX_LATENCY_MS, new_sketch, read_sketch
 from mcp_federation.records import OTHER_KIND, known_kind
-
-MAX_COST = 1e9
-"""The most that one execution costs; what claims more counts as this."""
 
 MAX_COUNT = 2**53
 """The largest whole number that every JSON reader has."""
@@ -49,20 +46,19 @@ class Aggregate:
         `sketch_refused` says so.
 
         Raises:
-            InvalidRequest: the counts or costs contradict each other.
+            InvalidRequest: the counts contradict each other.
         """
         failures = message.count - message.successes
         if (
             not message.successes <= message.count <= MAX_COUNT
             or sum(message.errors.values()) != failures
-            or message.cost_total > MAX_COST * message.count
             or message.observed > message.count
         ):
             raise InvalidRequest("the performance contradicts itself")
         aggregate = cls(message.node, message.tool)
         aggregate.count = message.count
         aggregate.successes = message.successes
-        aggregate.cost_total = message.cost_total
+        aggregate.cost_total = min(message.cost_total, MAX_COST * message.count)
         aggregate.observed = message.observed
         aggregate.recent = RecentReports(message.node, message.recent)
         aggregate.folded = ReplayWindow.of(message.folded_last, message.folded)

@@ -76,7 +76,7 @@ def _bounded(tally: Tally) -> Tally:
         successes=held(tally.successes, 1),
         log_latency=held(tally.log_latency, MAX_LOG_LATENCY),
         log_latency_squares=held(tally.log_latency_squares, MAX_LOG_LATENCY**2),
-        cost=held(tally.cost, MAX_COST),
+        cost=min(max(tally.cost, 0.0), MAX_COST * tally.count),
         noise=held(tally.noise, room),
         log_noise=held(tally.log_noise, room),
     )
