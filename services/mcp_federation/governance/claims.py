@@ -112,9 +112,10 @@ class Claims:
             self._take(claim)
 
     def _take(self, claim: Claim) -> None:
-        reading, answer = self._waiting.get(claim.id, (None, None))
-        if reading is not None and answer is not None and not answer.done():
-            answer.set_result(COLLISIONS.run(reading))  # now: just what stands before it is in the view
+        if waiting := self._waiting.get(claim.id):
+            reading, answer = waiting
+            if not answer.done():
+                answer.set_result(COLLISIONS.run(reading))  # now: just what stands before it is in the view
         self._view.put(
             Published(node=claim.node, name=claim.name, server=claim.server, description=claim.description)
         )
