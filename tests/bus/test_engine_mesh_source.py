@@ -123,6 +123,31 @@ async def test_measured_performance_replaces_the_prior_figures(
     assert (spec.usage_frequency, spec.reliability_score, spec.cost_efficiency) == (0.5, 0.5, 0.5)
 
 
+@pytest.mark.parametrize(
+    ("observed", "reporters", "usage"),
+    [
+        (0, ["acme"], 0.5),
+        (10**9, ["friend"], 0.5),
+        (50, ["globex"], 1 / 3),
+        (10**9, ["a", "b", "acme"], 2 / 3),
+    ],
+)
+async def test_however_many_executions_are_claimed_a_reporter_counts_for_a_hundred(
+    own_nats_server: NatsServer, publisher: Publisher, observed: int, reporters: list[str], usage: float
+) -> None:
+    await publisher.publish("tool")
+    count = observed or 10**9
+    recent = {reporter: Tally(count=100, successes=100) for reporter in reporters}
+    claimed = Performance(
+        node="acme", tool="tool", count=count, successes=count, observed=observed, recent=recent
+    )
+    await publisher.bus.store(PERFORMANCE.of("acme", "tool"), encode(claimed))
+    engine = await asyncio.to_thread(make_engine, own_nats_server, publisher)
+    spec = engine.pareto_registry.get_mcp_by_name("tool@acme")
+    assert spec is not None
+    assert spec.usage_frequency == pytest.approx(usage)
+
+
 async def test_a_performance_under_another_tools_subject_is_not_believed(
     own_nats_server: NatsServer, publisher: Publisher
 ) -> None:

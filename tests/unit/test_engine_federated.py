@@ -16,6 +16,7 @@ from mcp_federation.engine.federated import FederatedRAGMCPEngine
 from mcp_federation.engine.pareto import Performance
 from mcp_federation.engine.registry import ParetoMCPRegistry
 from mcp_federation.engine.types import MCPToolSpec
+from mcp_federation.estimation import OWN_WEIGHT
 from tests.support.http_peer import HttpPeer, never, refused_url
 
 TOKEN = "very-secret-token"
@@ -261,9 +262,21 @@ async def test_a_partners_records_score_its_tools(peers: ExitStack) -> None:
         peer_with(CLOCK, OVEN, **{"GET /metadata": [record, {**record, "success": False}]})
     )
     made = engine(peer.url)
-    assert made.pareto_registry.performance(f"clock@{peer.host}") == Performance(2, 0.5, 12.0)
+    measured = Performance(2, 0.5, 12.0, provider=peer.host)
+    assert made.pareto_registry.performance(f"clock@{peer.host}") == measured
     assert spec_of(made, f"clock@{peer.host}").reliability_score == 0.5
     assert made.pareto_registry.performance(f"oven@{peer.host}") is None
+
+
+def test_a_partner_that_claims_millions_of_executions_is_heard_as_one_that_speaks_of_itself(
+    peers: ExitStack,
+) -> None:
+    claim = {"mcp_name": "clock", "success": True, "latency_ms": 0, "count": 1_000_000, "success_rate": 1}
+    peer = peers.enter_context(peer_with(CLOCK, **{"GET /metadata": [claim] * 500}))
+    made = engine(peer.url)
+    spec = spec_of(made, f"clock@{peer.host}")
+    assert spec.usage_frequency == 0.5
+    assert made.pareto_registry.predict(spec.name).executions <= OWN_WEIGHT
 
 
 def test_a_partner_without_records_keeps_its_tools(peers: ExitStack) -> None:

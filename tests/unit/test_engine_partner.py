@@ -309,10 +309,10 @@ async def test_performance_is_summed_up_by_name_and_unfit_records_are_passed_ove
     ]
     with HttpPeer({"GET /metadata": records}) as peer:
         found = await partner.performance(peer.url)
-    assert replace(found["clock"], mean_cost=0.0) == Performance(2, 0.5, 20.0)
+    assert replace(found["clock"], mean_cost=0.0) == Performance(2, 0.5, 20.0, provider=peer.host)
     assert found["clock"].mean_cost == pytest.approx(0.005)
-    assert found["oven"] == Performance(1, 1.0, 5.5, 0.0)
-    assert found["kiln"] == Performance(40, 0.6, 20.0, 0.0)
+    assert found["oven"] == Performance(1, 1.0, 5.5, 0.0, peer.host)
+    assert found["kiln"] == Performance(40, 0.6, 20.0, 0.0, peer.host)
 
 
 async def test_one_record_of_an_absurd_cost_does_not_make_a_tool_dear() -> None:

@@ -18,7 +18,7 @@ from mcp_federation.contract.names import federated_name
 from mcp_federation.contract.subjects import PERFORMANCE, PERFORMANCE_STREAM
 from mcp_federation.engine import partner
 from mcp_federation.engine.documents import tool_spec
-from mcp_federation.engine.pareto import Performance
+from mcp_federation.engine.pareto import MAX_CLAIM, Performance
 from mcp_federation.engine.sources import OnChange
 from mcp_federation.engine.types import MCPToolSpec
 from mcp_federation.errors import DeadlineExceeded, InvalidRequest
@@ -180,14 +180,11 @@ class NatsMesh:
         )
 
 
-MAX_OWN_COUNT = 100
-"""Executions that only their provider reports count for at most in usage."""
-
-
 def _performance(message: PerformanceMessage) -> Performance:
-    own = message.count - min(message.observed, message.count)
+    observed = min(message.observed, message.count)
+    callers = len(message.recent.keys() - {message.node})
     return Performance(
-        count=message.count - own + min(own, MAX_OWN_COUNT),
+        count=min(observed, callers * MAX_CLAIM) + min(message.count - observed, MAX_CLAIM),
         success_rate=min(1.0, message.successes / message.count),
         latency_ms=message.latency_p50 or 0.0,
         mean_cost=mean_cost([evidence(message.node, message.recent)]),

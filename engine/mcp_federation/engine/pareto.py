@@ -18,6 +18,9 @@ COST_WEIGHT = 0.25
 HALF_USAGE_COUNT = 100
 """Executions at which measured usage is 0.5."""
 
+MAX_CLAIM = 100
+"""Executions that the word of one reporter counts for at most in usage."""
+
 _TYPICAL_SPREAD = 0.5
 """The variance of ln(latency) that is assumed where only a typical latency is known."""
 
@@ -39,7 +42,7 @@ class Performance:
     cost efficiency = 1 / (1 + mean cost / 0.01): 1 for a free tool, 0.5 at 0.01 an execution.
 
     `reports` has the latest executions by who reported them, where that is known; `provider` is the one
-    of them that runs the tool.
+    of them that runs the tool; without reports, all are by its word.
 
     Raises:
         ValueError: a figure is not finite or out of its range.
@@ -72,7 +75,7 @@ class Performance:
 
     @property
     def tallies(self) -> Mapping[str, Tally]:
-        """The executions by reporter; all of them under no name where it is not known who reported."""
+        """The executions by reporter."""
         if self.reports or not self.count:
             return self.reports
         successes = self.count * self.success_rate
@@ -84,7 +87,7 @@ class Performance:
             log_latency_squares=successes * (log_latency**2 + _TYPICAL_SPREAD),
             cost=self.count * self.mean_cost,
         )
-        return {_SOMEBODY: whole}
+        return {self.provider or _SOMEBODY: whole}
 
 
 class Point(NamedTuple):

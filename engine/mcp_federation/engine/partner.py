@@ -11,7 +11,7 @@ from yarl import URL
 
 from mcp_federation.contract.messages import Tally
 from mcp_federation.engine.http import bearer, exchange
-from mcp_federation.engine.pareto import Performance
+from mcp_federation.engine.pareto import MAX_CLAIM, Performance
 from mcp_federation.engine.sync import run_in_thread
 from mcp_federation.errors import (
     DeadlineExceeded,
@@ -147,7 +147,7 @@ async def discover(
 async def performance(
     url: str, token: str | None = None, timeout: float = DISCOVER_TIMEOUT
 ) -> dict[str, Performance]:
-    """What the partner's recent records say of its tools, by the name it gives them.
+    """What the partner's recent records say of its tools, by the name it gives them: its own word.
 
     Raises:
         FederationError: as `discover`.
@@ -159,7 +159,8 @@ async def performance(
         except (msgspec.DecodeError, RecursionError):
             continue
         by_name[record.mcp_name].append(record)
-    return {name: _summary(records) for name, records in by_name.items()}
+    peer = host_label(base_url(url))
+    return {name: _summary(peer, records) for name, records in by_name.items()}
 
 
 async def execute(
@@ -268,11 +269,12 @@ def _refusal(status: int, body: bytes, peer: str, token: str | None) -> Federati
     return _BY_STATUS.get(status, InternalError)(message)
 
 
-def _summary(records: Sequence[PartnerRecord]) -> Performance:
+def _summary(peer: str, records: Sequence[PartnerRecord]) -> Performance:
     count = sum(record.count for record in records)
     return Performance(
-        count=count,
+        count=min(count, MAX_CLAIM),
         success_rate=min(1.0, sum(record.rate * record.count for record in records) / count),
         latency_ms=sum(record.latency_ms * record.count for record in records) / count,
         mean_cost=mean_cost(Tally(count=r.count, cost=r.cost * r.count) for r in records),
+        provider=peer,
     )
