@@ -44,12 +44,14 @@ async def publisher(own_nats_server: NatsServer) -> AsyncIterator[Publisher]:
         yield publisher
 
 
-def make_engine(server: NatsServer, publisher: Publisher) -> FederatedRAGMCPEngine:
+def make_engine(
+    server: NatsServer, publisher: Publisher, discover_timeout: float = 5.0
+) -> FederatedRAGMCPEngine:
     return FederatedRAGMCPEngine(
         enable_llm_validation=False,
         nodes=[server.url],
         trusted_keys=[str(publisher.approver.public)],
-        discover_timeout=5,
+        discover_timeout=discover_timeout,
     )
 
 
@@ -90,6 +92,20 @@ async def test_it_follows_the_mesh_while_it_is_open(
         await publisher.withdraw("first")
         await eventually(lambda: remote(engine) == {"orbit_calculator@acme"})
     assert remote(engine) == {"orbit_calculator@acme"}
+
+
+async def test_a_mesh_that_is_down_at_the_start_is_followed_once_it_is_up(
+    own_nats_server: NatsServer, publisher: Publisher
+) -> None:
+    await publisher.publish("first")
+    own_nats_server.kill()
+    made = await asyncio.to_thread(make_engine, own_nats_server, publisher, discover_timeout=0.3)
+    async with made as engine:
+        assert remote(engine) == set()
+        own_nats_server.start()
+        await eventually(lambda: remote(engine) == {"first@acme"})
+        await publisher.publish("second")
+        await eventually(lambda: remote(engine) == {"first@acme", "second@acme"})
 
 
 async def test_the_tools_of_a_node_that_was_gone_before_are_unavailable_from_the_start(

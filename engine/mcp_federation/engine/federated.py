@@ -16,13 +16,16 @@ from mcp_federation.engine.retrieval import Retriever
 from mcp_federation.engine.sources import CatalogSource, RestPartner
 from mcp_federation.engine.sync import run_in_thread
 from mcp_federation.engine.types import MCPToolSpec
+from mcp_federation.engine.upkeep import Upkeep
 from mcp_federation.engine.validation import Scorer
 from mcp_federation.errors import (
+    DeadlineExceeded,
     FederationError,
     InvalidRequest,
     NodeUnavailable,
     NotExecutable,
     Overloaded,
+    ServerUnavailable,
     ToolNotFound,
 )
 from mcp_federation.logs import get_logger
@@ -100,6 +103,9 @@ class FederatedRAGMCPEngine(RAGMCPEngine):
         self._owners: dict[str, CatalogSource] = {}
         self._clashes: set[tuple[str, str]] = set()
         self._changed: set[str] = set()
+        self._upkeeps = {
+            source.label: Upkeep(source, partial(self._changed.add, source.label)) for source in self._sources
+        }
         if self._sources:
             try:
                 run_in_thread(self._load, discover_timeout)
@@ -113,20 +119,28 @@ class FederatedRAGMCPEngine(RAGMCPEngine):
         self._changed.update(self._owned)
 
     async def initialize(self) -> bool:
-        """Follow the sources that can be followed live, and build the index; True when ready."""
-        starts = (source.start(partial(self._changed.add, source.label)) for source in self._sources)
+        """Follow the sources from now on, and build the index; True when ready.
+
+        Meshes are followed live, REST partners are read every minute, and when a call found one gone. What
+        cannot be reached is tried again, until `aclose`.
+        """
+        starts = (upkeep.start() for upkeep in self._upkeeps.values())
         self._note(await asyncio.gather(*starts, return_exceptions=True))
         return await super().initialize()
 
     async def refresh(self) -> None:
-        """Ask every source anew."""
+        """Ask every source anew, now; what does not answer within its deadline is unavailable.
+
+        An engine that is not initialized follows nothing: this is then the only way to bring it up to date.
+        """
         await self._load()
         self._catch_up()
 
     async def aclose(self) -> None:
         """Follow no source any longer."""
         await super().aclose()
-        self._note(await asyncio.gather(*(source.stop() for source in self._sources), return_exceptions=True))
+        stops = (upkeep.stop() for upkeep in self._upkeeps.values())
+        self._note(await asyncio.gather(*stops, return_exceptions=True))
 
     async def __aenter__(self) -> Self:
         await self.initialize()
@@ -155,10 +169,12 @@ class FederatedRAGMCPEngine(RAGMCPEngine):
 
     async def _observed(self, spec: MCPToolSpec, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Run the tool, and let its outcome count where it says something of the provider."""
-        began = time.perf_counter()
+        began, source = time.perf_counter(), self._owners[spec.name]
         try:
-            result = await self._owners[spec.name].execute(spec, args, kwargs)
+            result = await source.execute(spec, args, kwargs)
         except FederationError as error:
+            if isinstance(error, NodeUnavailable | ServerUnavailable | DeadlineExceeded):
+                self._upkeeps[source.label].look()
             self._observe(spec, time.perf_counter() - began, error)
             raise
         self._observe(spec, time.perf_counter() - began, None)
@@ -178,9 +194,8 @@ class FederatedRAGMCPEngine(RAGMCPEngine):
         return [spec for spec in found if spec.name in self._owners and spec.metadata.get("executable")]
 
     async def _load(self) -> None:
-        loads = await asyncio.gather(*(source.load() for source in self._sources), return_exceptions=True)
-        self._note(loads)
-        self._changed.update(source.label for source in self._sources)
+        loads = (upkeep.load() for upkeep in self._upkeeps.values())
+        self._note(await asyncio.gather(*loads, return_exceptions=True))
 
     def _note(self, outcomes: Sequence[BaseException | None]) -> None:
         """Log what went wrong, source by source."""

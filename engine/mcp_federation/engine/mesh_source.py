@@ -89,13 +89,13 @@ class NatsMesh:
         """Follow the mesh from now on."""
         stack = AsyncExitStack()
         try:
-            self._catalog, self._client = await self._connect(stack, on_change)
-            await self._catalog.note_absent()
-            self._catalog.on_change(on_change)
+            catalog, client = await self._connect(stack, on_change)
+            await catalog.note_absent()
+            catalog.on_change(on_change)
         except BaseException:
             await stack.aclose()
             raise
-        self._live = stack
+        self._live, self._catalog, self._client = stack, catalog, client
         on_change()
 
     async def stop(self) -> None:

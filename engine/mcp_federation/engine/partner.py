@@ -141,7 +141,8 @@ async def discover(
     Raises:
         FederationError: the partner is down, slow, refuses, or answers something else than a list.
     """
-    return valid_entries(await _get_list(url, "discover", token, timeout), host_label(base_url(url)))
+    items = await _get_list(url, "discover", token, timeout)
+    return await asyncio.to_thread(valid_entries, items, host_label(base_url(url)))
 
 
 async def performance(

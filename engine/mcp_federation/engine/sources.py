@@ -110,10 +110,13 @@ class RestPartner:
         )
         if isinstance(listed, BaseException):
             self._listed = {
-                name: (entry, self._spec(entry, available=False)) for name, (entry, _) in self._listed.items()
+                name: self._keep(entry, available=False) for name, (entry, _) in self._listed.items()
             }
             raise listed
-        self._listed = {entry.name: self._keep(entry) for entry in self._admitted([e for e, _ in listed])}
+        self._listed = {
+            entry.name: self._keep(entry, available=entry.available)
+            for entry in self._admitted([e for e, _ in listed])
+        }
         if isinstance(measured, FederationError):
             log.info("partner_performance_unknown", partner=self.label, reason=measured.message)
         elif isinstance(measured, BaseException):
@@ -122,7 +125,7 @@ class RestPartner:
             self._performance = {f"{name}@{self._host}": value for name, value in measured.items()}
 
     async def start(self, on_change: OnChange) -> None:
-        """Nothing: a REST face cannot be followed, `load` reads it anew."""
+        """Nothing: a REST face cannot be followed; `load` reads it anew."""
 
     async def stop(self) -> None:
         """Nothing: no connection stays open."""
@@ -159,11 +162,13 @@ class RestPartner:
         self._left_out = left_out
         return [entry for entry in entries if entry.name not in left_out]
 
-    def _keep(self, entry: partner.PartnerEntry) -> tuple[partner.PartnerEntry, MCPToolSpec]:
+    def _keep(
+        self, entry: partner.PartnerEntry, *, available: bool
+    ) -> tuple[partner.PartnerEntry, MCPToolSpec]:
         known = self._listed.get(entry.name)
-        if known and known[0] == entry and known[1].metadata["available"] == entry.available:
+        if known and known[0] == entry and known[1].metadata["available"] == available:
             return known
-        return entry, self._spec(entry, available=entry.available)
+        return entry, self._spec(entry, available=available)
 
     def _spec(self, entry: partner.PartnerEntry, *, available: bool) -> MCPToolSpec:
         return tool_spec(
