@@ -35,6 +35,7 @@ from mcp_federation.errors import (
     InvalidRequest,
     NodeLost,
     NodeUnavailable,
+    Overloaded,
     ToolFailed,
 )
 from mcp_federation.liveness import WhileAlive
@@ -104,16 +105,17 @@ class Attempts:
         self, tool: CatalogTool, arguments: dict[str, Any], timeout: float, call: Call
     ) -> CallResult:
         payload = _payload(tool, arguments)
-        headers = {
-            Header.TIMEOUT_MS: str(max(1, int(timeout * 1000))),
-            Header.REQUEST_ID: call.request_id(tool),
-            Header.ACCEPT: "interim" if call.on_progress is None else "progress",
-        }
         if not self._blobs.needed(len(payload)):
-            return await self._answer(tool, payload, timeout, headers, call)
-        with await self._blobs.offer(payload, hold=timeout) as offer:
-            headers[Header.BLOB] = "1"
-            return await self._answer(tool, encode(offer.blob), timeout, headers, call)
+            return await self._answer(tool, payload, timeout, _headers(tool, timeout, call), call)
+        with await self._blobs.offer(payload, hold=timeout, timeout=timeout) as offer:
+            left = max(call.deadline - time.monotonic(), 0.001)
+            headers = _headers(tool, left, call) | {Header.BLOB: "1"}
+            try:
+                return await self._answer(tool, encode(offer.blob), left, headers, call)
+            except InvalidRequest:
+                if not offer.gave_way:
+                    raise
+                raise Overloaded("the arguments had to make room before the node came for them") from None
 
     async def _answer(
         self, tool: CatalogTool, payload: bytes, timeout: float, headers: dict[str, str], call: Call
@@ -165,6 +167,14 @@ def _on_interim(alive: WhileAlive, on_progress: OnProgress | None, delivery: Del
         log.warn("interim_refused", subject=delivery.subject, reason=error.message)
     except Exception:
         log.exception("progress_callback_failed", message="the call goes on")
+
+
+def _headers(tool: CatalogTool, timeout: float, call: Call) -> dict[str, str]:
+    return {
+        Header.TIMEOUT_MS: str(max(1, int(timeout * 1000))),
+        Header.REQUEST_ID: call.request_id(tool),
+        Header.ACCEPT: "interim" if call.on_progress is None else "progress",
+    }
 
 
 def _unavailable(tool: CatalogTool) -> NodeUnavailable:

@@ -23,6 +23,7 @@ from mcp_federation.errors import (
     FederationError,
     InvalidRequest,
     NodeLost,
+    Overloaded,
     PayloadTooLarge,
 )
 from tests.conftest import Connect
@@ -213,10 +214,67 @@ async def fetched(pair: Pair, blob: Blob) -> bytes | None:
         return None
 
 
-async def test_where_too_much_is_kept_the_oldest_gives_way(pair: Pair) -> None:
-    offers = [await pair.source.offer(bytes([number]) * LIMIT) for number in range(SHARES + 1)]
-    found = [await fetched(pair, offer.blob) for offer in offers]
-    assert [payload is not None for payload in found] == [False] + [True] * SHARES
+async def test_where_too_much_is_kept_the_next_waits_for_its_turn(pair: Pair) -> None:
+    offers = [await pair.source.offer(bytes([number]) * LIMIT) for number in range(SHARES)]
+    waiting = asyncio.create_task(pair.source.offer(PAYLOAD))
+    with pytest.raises(DeadlineExceeded, match="no room"):
+        await pair.source.offer(PAYLOAD, timeout=0.02)
+    for number, offer in enumerate(offers):
+        assert await pair.sink.fetch(offer.blob, timeout=5) == bytes([number]) * LIMIT
+    with await waiting as last:
+        assert await pair.sink.fetch(last.blob, timeout=5) == PAYLOAD
+
+
+async def test_what_waits_for_room_makes_it_crowded_in_the_end(pair: Pair) -> None:
+    kept = [await pair.source.offer(bytes(LIMIT)) for _ in range(SHARES)]
+    waiting = []
+    for _ in range(SHARES):
+        assert not pair.source.crowded
+        waiting.append(asyncio.create_task(pair.source.offer(bytes(LIMIT))))
+        await eventually(lambda: pair.source._keeping.wanted == LIMIT * len(waiting))
+    assert pair.source.crowded
+    for offer in kept:
+        offer.release()
+    for offer in await asyncio.gather(*waiting):
+        assert not pair.source.crowded
+        offer.release()
+
+
+@pytest.mark.parametrize("comes_before", [True, False])
+async def test_what_nobody_asks_for_gives_way_to_what_waits(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, comes_before: bool
+) -> None:
+    """Whether it is idle already when another comes, or only then becomes so."""
+    monkeypatch.setattr(module, "IDLE", 0.02)
+    idle = [await pair.source.offer(bytes(LIMIT)) for _ in range(SHARES)]
+    if not comes_before:
+        loop = asyncio.get_running_loop()
+        await eventually(lambda: loop.time() - idle[-1]._asked > module.IDLE)
+    with await pair.source.offer(PAYLOAD, timeout=5) as offer:
+        assert await pair.sink.fetch(offer.blob, timeout=5) == PAYLOAD
+    assert any(offer.gave_way for offer in idle)
+    assert await fetched(pair, idle[0].blob) is None
+
+
+async def test_a_keeper_that_has_too_many_requests_is_asked_again(pair: Pair) -> None:
+    refused = iter(range(3))
+
+    def answer(offset: int) -> bytes | FederationError:
+        if next(refused, None) is not None:
+            return Overloaded("too many requests at once")
+        return PAYLOAD[offset : offset + 1000]
+
+    blob = Blob(subject=await served(pair.keeper, answer), size=3000, digest=digest_of(PAYLOAD))
+    assert await pair.sink.fetch(blob, timeout=10) == PAYLOAD
+
+
+async def test_far_more_than_there_is_room_for_arrives_in_turn(pair: Pair) -> None:
+    async def pass_on(number: int) -> bool:
+        payload = bytes([number]) * (LIMIT // 2)
+        with await pair.source.offer(payload, timeout=20) as offer:
+            return await pair.sink.fetch(offer.blob, timeout=20) == payload
+
+    assert all(await asyncio.gather(*(pass_on(number) for number in range(6 * SHARES))))
 
 
 async def test_what_is_fetched_at_a_time_is_bounded_and_the_rest_waits_its_turn(pair: Pair) -> None:

@@ -12,7 +12,9 @@ import msgspec
 import pytest
 from mcp.server.mcpserver import MCPServer
 
+from mcp_federation.bus.blobs import SHARES, Blobs
 from mcp_federation.bus.protocol import Delivery, Stored
+from mcp_federation.client import FederationClient
 from mcp_federation.contract.mcp import decode_result
 from mcp_federation.contract.messages import (
     Cancel,
@@ -319,6 +321,29 @@ async def test_what_does_not_fit_a_message_travels_both_ways(mesh: Mesh) -> None
     await plain_node(mesh)
     text = "größer" * 400_000
     assert await mesh.call("plain.echo", text=text) == text
+
+
+async def test_many_large_calls_at_once_wait_for_each_other_and_none_is_lost(mesh: Mesh) -> None:
+    bound = 1_500_000
+    await plain_node(mesh, max_payload=bound)
+    client = FederationClient(mesh.bus, mesh.catalog, max_payload=bound)
+    texts = [str(number % 10) * 1_200_000 for number in range(5 * SHARES)]
+    try:
+        results = await asyncio.gather(*(client.execute("plain.echo@acme", {"text": text}) for text in texts))
+    finally:
+        await client.close()
+    assert [result.value for result in results] == texts
+
+
+async def test_a_node_whose_results_pile_up_takes_no_more_calls(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await plain_node(mesh)
+    monkeypatch.setattr(Blobs, "crowded", True)
+    call = b'{"arguments":{"text":"a"}}'
+    reply = await mesh.bus.request(EXECUTE.of("acme", "plain.echo"), call, timeout=5)
+    assert reply.headers[Header.ERROR_CODE] == str(Overloaded.status)
+    assert json.loads(reply.payload)["details"]["retry_after_ms"] > 0
 
 
 async def test_arguments_over_the_bound_are_refused_before_they_travel(mesh: Mesh) -> None:

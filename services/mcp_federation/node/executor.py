@@ -20,6 +20,7 @@ from mcp_federation.errors import (
     InternalError,
     InvalidRequest,
     NotExecutable,
+    Overloaded,
     ServerDown,
     ServerUnavailable,
     ToolFailed,
@@ -42,6 +43,9 @@ START_PATIENCE = 10.0
 
 FETCH_PATIENCE = 5.0
 """Seconds that a node which stops gives its callers to fetch large results."""
+
+BUSY_MS = 500
+"""Milliseconds after which to try again a node that has too many large results to send."""
 
 MAX_HANDED_ON = 16
 """How often a request may go on: where one replica of two can run it, one in 65,000 stays with the other."""
@@ -127,8 +131,9 @@ class Executor:
         try:
             if not self._standstill.is_over:
                 await self._standstill.over()
-            result = await self._once(delivery, request_id, caller)
-            return await self._reply(result, caller)
+            deadline = time.monotonic() + self._timeout(delivery)
+            result = await self._once(delivery, request_id, deadline, caller)
+            return await self._reply(result, deadline, caller)
         except asyncio.CancelledError:
             self.stats["errors"] += 1
             task.uncancel()  # the caller is told, whoever cancelled
@@ -149,18 +154,20 @@ class Executor:
             self.stats["nanoseconds"] += time.perf_counter_ns() - began
             await caller.leave()
 
-    async def _once(self, delivery: Delivery, request_id: str | None, caller: Caller) -> bytes:
-        timeout = self._timeout(delivery)
-        deadline = time.monotonic() + timeout
+    async def _once(
+        self, delivery: Delivery, request_id: str | None, deadline: float, caller: Caller
+    ) -> bytes:
         if request_id is None:
             return await self._execute(delivery, deadline, caller)
         blob = decode(delivery.payload, Blob) if Header.BLOB in delivery.headers else None
         call = fingerprint(delivery.subject, blob.digest.encode() if blob else delivery.payload)
         return await self._outcomes.once(
-            request_id, call, lambda: self._execute(delivery, deadline, caller), timeout
+            request_id, call, lambda: self._execute(delivery, deadline, caller), _left(deadline)
         )
 
     async def _execute(self, delivery: Delivery, deadline: float, caller: Caller) -> bytes:
+        if self._blobs.crowded:
+            raise Overloaded("the results of other calls wait to be fetched", {"retry_after_ms": BUSY_MS})
         name = self._name(delivery.subject)
         tool = self._registrar.get(name)
         if tool is None:
@@ -183,10 +190,12 @@ class Executor:
             return decode_params(delivery.payload or b"{}")
         return decode_params(await self._blobs.fetch(decode(delivery.payload, Blob), _left(deadline)))
 
-    async def _reply(self, result: bytes, caller: Caller) -> Reply:
+    async def _reply(self, result: bytes, deadline: float, caller: Caller) -> Reply:
         if not caller.takes_interim or not self._blobs.needed(len(result)):
             return Reply(result)
-        offer = await self._blobs.offer(result)  # kept until the caller has it, or does not come for it
+        offer = await self._blobs.offer(
+            result, timeout=_left(deadline)
+        )  # kept until the caller has it, or does not come for it
         return Reply(encode(offer.blob), {Header.BLOB: "1"})
 
     def _name(self, subject: str) -> str:

@@ -1,10 +1,12 @@
 """Payloads that do not fit one message: their sender keeps them, and the receiver pulls them in chunks.
 
 A receiver has a few requests under way and no more, so that a payload is sent no faster than it is taken and
-leaves the connection to other messages in between. The wire is described in `contract.channels`.
+leaves the connection to other messages in between. Where too much is under way, at either end, the next waits
+for its turn. The wire is described in `contract.channels`.
 """
 
 import asyncio
+import random
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -13,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from mcp_federation.bus.protocol import Bus, Delivery, Reply, Subscription
+from mcp_federation.bus.room import Room
 from mcp_federation.contract.messages import Blob, ErrorReply, decode
 from mcp_federation.contract.subjects import Header
 from mcp_federation.errors import (
@@ -22,6 +25,7 @@ from mcp_federation.errors import (
     InvalidRequest,
     NodeLost,
     NodeUnavailable,
+    Overloaded,
     PayloadTooLarge,
 )
 
@@ -41,8 +45,15 @@ SHARES = 4
 HOLD = 60.0
 """Seconds for which a payload is kept that nobody asks for."""
 
+IDLE = 10.0
+"""Seconds after which such a payload gives way to others, where they wait for room."""
+
 ASK_AGAIN = 2.0
-"""Seconds after which a chunk is asked for again: the answer may have died with a connection."""
+"""Seconds after which a chunk is asked for again: the answer may have died with a connection. Each time twice
+as many, as on a slow line what was asked for again comes again."""
+
+BUSY_PAUSE = 0.05
+"""Seconds at most until a sender is asked again that had too many requests at once."""
 
 GONE_AFTER = 3
 GONE_PAUSE = 0.1
@@ -54,34 +65,52 @@ HASH_ASIDE = 1024 * 1024
 # It is the peer that says where we send requests to: to an inbox, and nowhere else.
 _INBOX = re.compile(r"_INBOX[A-Za-z0-9_.=-]{1,200}")
 _OFFSET = re.compile(rb"[0-9]{1,15}")
+_BUSY = str(Overloaded.status)
 
 
 class Offer:
     """A payload that is kept for its receiver. `blob` is the message that stands for it.
 
     It is kept until it is released, as by leaving its block, until its receiver has it all, or until nobody
-    has asked for it for a while.
+    has asked for it for `hold` seconds. Where others wait for its room, it gives way sooner.
     """
 
     def __init__(
-        self, blob: Blob, payload: bytes, hold: float, on_release: Callable[["Offer"], None]
+        self, blob: Blob, payload: bytes, hold: float, room: Room, on_release: Callable[["Offer"], None]
     ) -> None:
         self.blob = blob
+        self.gave_way = False
         self._payload = memoryview(payload)
         self._hold = hold
+        self._room = room
         self._on_release = on_release
-        self._timer = asyncio.get_running_loop().call_later(hold, self.release)
+        self._loop = asyncio.get_running_loop()
+        self._asked = self._loop.time()
+        self._timer = self._loop.call_later(min(hold, IDLE), self._look)
 
     def read(self, offset: int, length: int) -> bytes:
         """Up to so many bytes from there."""
-        self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(self._hold, self.release)
+        self._asked = self._loop.time()
         return bytes(self._payload[offset : offset + length])
+
+    def give_way(self) -> None:
+        """Release it where nobody asks for it."""
+        if self._loop.time() - self._asked >= IDLE:
+            self.gave_way = True
+            self.release()
 
     def release(self) -> None:
         """Keep it no longer."""
         self._timer.cancel()
         self._on_release(self)
+
+    def _look(self) -> None:
+        left = self._asked + self._hold - self._loop.time()
+        self._timer = self._loop.call_later(min(max(left, 0.01), IDLE), self._look)
+        if left <= 0:
+            self.release()
+        elif self._room.wanted:
+            self.give_way()
 
     def __enter__(self) -> Self:
         return self
@@ -104,8 +133,8 @@ class Blobs:
         self._offers: dict[str, Offer] = {}
         self._released = asyncio.Event()
         self._number = 0
-        self._fetching = 0
-        self._fetched = asyncio.Event()
+        self._keeping = Room(SHARES * limit)
+        self._fetching = Room(SHARES * limit)
 
     def __len__(self) -> int:
         """How many payloads are kept."""
@@ -115,22 +144,27 @@ class Blobs:
         """Whether a payload of so many bytes does not fit one message."""
         return size > self._bus.max_payload - HEADROOM
 
-    async def offer(self, payload: bytes, *, hold: float = HOLD) -> Offer:
-        """Keep a payload for one receiver, for `hold` seconds after it asked last.
+    @property
+    def crowded(self) -> bool:
+        """Whether as much waits to be offered as is offered: better that nobody makes more now."""
+        return self._keeping.wanted >= self._keeping.size
 
-        Where too much is kept, what was offered first gives way.
+    async def offer(self, payload: bytes, *, hold: float = HOLD, timeout: float = HOLD) -> Offer:
+        """Keep a payload for one receiver, for `hold` seconds after it asked last.
 
         Raises:
             PayloadTooLarge: it exceeds the limit.
+            DeadlineExceeded: so much is kept for others that there was no room within `timeout` seconds.
             BusUnavailable: the bus is closed.
         """
-        self._check_size(len(payload))
+        size = len(payload)
+        self._check_size(size)
         digest = await _digest(payload)
         await self._start()
+        await self._take_room(size, timeout)
         self._number += 1
-        blob = Blob(subject=f"{self._inbox}.{self._number}", size=len(payload), digest=digest)
-        self._make_room(len(payload))
-        offer = self._offers[blob.subject] = Offer(blob, payload, hold, self._forget)
+        blob = Blob(subject=f"{self._inbox}.{self._number}", size=size, digest=digest)
+        offer = self._offers[blob.subject] = Offer(blob, payload, hold, self._keeping, self._forget)
         return offer
 
     async def fetch(self, blob: Blob, timeout: float) -> bytes:
@@ -176,12 +210,15 @@ class Blobs:
                 {"size": size, "limit": self.limit},
             )
 
-    def _make_room(self, size: int) -> None:
-        kept = sum(offer.blob.size for offer in self._offers.values())
-        while self._offers and kept + size > SHARES * self.limit:
-            first = next(iter(self._offers.values()))
-            kept -= first.blob.size
-            first.release()
+    async def _take_room(self, size: int, timeout: float) -> None:
+        if not self._keeping.fits(size):
+            for offer in list(self._offers.values()):
+                offer.give_way()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._keeping.take(size)
+        except TimeoutError:
+            raise DeadlineExceeded(f"there was no room for {size} bytes within {timeout:g} s") from None
 
     async def _start(self) -> None:
         async with self._starting:
@@ -193,6 +230,7 @@ class Blobs:
     def _forget(self, offer: Offer) -> None:
         if self._offers.get(offer.blob.subject) is offer:
             del self._offers[offer.blob.subject]
+            self._keeping.give_back(offer.blob.size)
             self._released.set()
             self._released = asyncio.Event()
 
@@ -208,18 +246,14 @@ class Blobs:
         return Reply(offer.read(offset, min(CHUNK, self._bus.max_payload - HEADROOM)))
 
     async def _fetch_in_turn(self, blob: Blob) -> bytes:
-        while self._fetching and self._fetching + blob.size > SHARES * self.limit:
-            await self._fetched.wait()
-        self._fetching += blob.size
+        await self._fetching.take(blob.size)
         try:
             payload = await _Fetch(self._bus, blob).run()
             if await _digest(payload) != blob.digest:
                 raise InvalidRequest("the payload is not the one that was offered: its digest is another")
             return payload
         finally:
-            self._fetching -= blob.size
-            self._fetched.set()
-            self._fetched = asyncio.Event()
+            self._fetching.give_back(blob.size)
 
 
 class _Fetch:
@@ -267,16 +301,21 @@ class _Fetch:
 
     async def _ask(self, offset: bytes) -> Delivery:
         absences = 0
+        patience = ASK_AGAIN
         while True:
             try:
-                return await self._bus.request(self._blob.subject, offset, timeout=ASK_AGAIN)
+                reply = await self._bus.request(self._blob.subject, offset, timeout=patience)
             except DeadlineExceeded:
-                continue  # the whole has a deadline, too
+                patience *= 2  # the whole has a deadline, too
             except NodeUnavailable:
                 absences += 1
                 if absences == GONE_AFTER:
                     raise NodeLost("who offered the payload is gone") from None
                 await asyncio.sleep(GONE_PAUSE)
+            else:
+                if reply.headers.get(Header.ERROR_CODE) != _BUSY:
+                    return reply
+                await asyncio.sleep(random.uniform(0, BUSY_PAUSE))  # noqa: S311 - so that not all come back at once
 
 
 async def _digest(payload: bytes) -> str:
