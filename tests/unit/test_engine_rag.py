@@ -168,19 +168,48 @@ async def test_a_real_tool_takes_its_priors_place_in_answers_until_it_goes() -> 
     assert "file_operations_mcp" in names(await made.execute_rag_mcp_pipeline(QUERY))
 
 
-async def test_of_equal_matches_the_one_that_can_run_comes_first_and_then_the_better_record() -> None:
+def ovens(*nodes: str, available: bool = True) -> list[MCPToolSpec]:
+    return [tool_spec("oven", node, description="Bake bread.", available=available) for node in nodes]
+
+
+async def test_a_tool_on_several_nodes_is_one_result_by_who_can_run_it_and_then_by_the_better_record() -> (
+    None
+):
     made = engine()
-    for node in ("acme", "globex", "initech"):
-        made.pareto_registry.add_mcp(
-            tool_spec("oven", node, description="Bake bread.", available=node != "acme")
-        )
+    made.pareto_registry = ParetoMCPRegistry(ovens("globex", "initech") + ovens("acme", available=False))
     made.pareto_registry.record_performance("oven@initech", Performance(500, 1.0, 20.0))
     made.pareto_registry.record_performance("oven@acme", Performance(5000, 1.0, 1.0))
-    assert matched(await made.execute_rag_mcp_pipeline("bake bread")) == [
-        "oven@initech",
-        "oven@globex",
-        "oven@acme",
+    found = (await made.execute_rag_mcp_pipeline("bake bread")).retrieved_mcps
+    assert [(tool.mcp_spec.name, tool.providers) for tool in found] == [
+        ("oven@initech", ("oven@initech", "oven@globex", "oven@acme"))
     ]
+
+
+async def test_a_tool_is_found_by_the_providers_that_are_left() -> None:
+    made = engine()
+    made.pareto_registry = ParetoMCPRegistry(ovens("acme", "globex"))
+    await made.initialize()
+    made.pareto_registry.remove_mcp("oven@acme")
+    assert names(await made.execute_rag_mcp_pipeline("bake bread")) == ["oven@globex"]
+    made.pareto_registry.add_mcp(tool_spec("oven", "globex", description="Measure the tide."))
+    assert matched(await made.execute_rag_mcp_pipeline("bake bread")) == []
+    made.pareto_registry.remove_mcp("oven@globex")
+    assert names(await made.execute_rag_mcp_pipeline("tide")) == []
+
+
+async def test_neither_replicas_nor_tools_that_are_down_crowd_out_one_that_can_run() -> None:
+    nodes = [f"node{place}" for place in range(100)]
+    down = [
+        tool_spec(f"oven{place}", "gone", description="Bake bread.", available=False) for place in range(100)
+    ]
+    toaster = tool_spec("toaster", "acme", description="Brown bread.")
+    for others in (ovens(*nodes), ovens(*nodes, available=False), down):
+        made = engine()
+        made.pareto_registry = ParetoMCPRegistry([*others, toaster])
+        found = await made.get_mcp_recommendations("bake bread")
+        assert "toaster@acme" in [tool["name"] for tool in found]
+        assert len(found) == min(3, 1 + len({spec.metadata["local_name"] for spec in others}))
+        assert "toaster@acme" in [tool["name"] for tool in await made.recommend("bake bread")]
 
 
 async def test_what_cannot_be_reached_comes_last_and_says_so_however_well_it_fits() -> None:
@@ -221,13 +250,16 @@ async def test_a_candidate_under_the_threshold_is_kept_but_ranks_lower() -> None
 async def test_a_model_reorders_what_matches_and_can_be_left_out_of_one_request() -> None:
     made = RAGMCPEngine(scorer=Preferring("oven@b"), similarity_threshold=0.0)
     made.pareto_registry = ParetoMCPRegistry(
-        [tool_spec("oven", node, description="Bake bread in the oven.") for node in "abc"]
+        [
+            tool_spec("oven", "a", description="Bake bread."),
+            tool_spec("oven", "b", description="Bake bread and cake for the town."),
+        ]
     )
     result = await made.execute_rag_mcp_pipeline("bake bread")
     assert names(result)[0] == "oven@b"
     assert result.pipeline_metadata["validated_by"] == "llm"
     alone = await made.execute_rag_mcp_pipeline("bake bread", {"enable_agent_analysis": False})
-    assert names(alone) == ["oven@a", "oven@b", "oven@c"]
+    assert names(alone) == ["oven@a", "oven@b"]
     assert alone.pipeline_metadata["validated_by"] == "heuristic"
 
 

@@ -164,11 +164,11 @@ async def test_the_same_tool_on_several_nodes_is_one_recommendation_with_several
 
 
 async def test_each_result_of_a_request_tells_what_is_predicted_and_its_place_on_the_front() -> None:
-    made = engine("acme", "globex", "gone")
+    made = engine()
     registry = made.pareto_registry
-    registry.add_mcp(
-        tool_spec("orbit", "gone", description="Computes the orbit of a satellite.", available=False)
-    )
+    for node in ("acme", "globex", "gone"):
+        description = f"Computes the orbit of a satellite for {node}."
+        registry.add_mcp(tool_spec("orbit", node, description=description, available=node != "gone"))
     registry.record_performance("orbit@globex", Performance(5000, 1.0, 10.0))
     registry.record_performance("orbit@acme", Performance(5000, 0.2, 500.0))
     registry.record_performance("orbit@gone", Performance(5000, 1.0, 1.0))

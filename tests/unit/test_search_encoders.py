@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from mcp_federation.engine.documents import ToolDocument, tool_spec
 from mcp_federation.engine.rag import RAGMCPEngine
 from mcp_federation.engine.registry import ParetoMCPRegistry
-from mcp_federation.engine.retrieval import Hit
+from mcp_federation.engine.retrieval import Hit, Keep
 from mcp_federation.engine.search.encoders import (
     ENCODER_VARIABLE,
     KEY_VARIABLE,
@@ -104,13 +104,18 @@ class Clock:
         return self.now
 
 
+async def merged(search: VectorSearch, query: str, hits: list[Hit], keep: Keep | None = None) -> list[Hit]:
+    vector = await search.encode(query)
+    return hits if vector is None else search.merge(vector, hits, 5, keep)
+
+
 async def test_each_changed_document_is_encoded_once_and_in_batches() -> None:
     with HttpPeer({ROUTE: by_topic}) as peer:
         search = VectorSearch(EmbeddingsEndpoint(f"{peer.url}/v1", "model"))
 
         async def asked() -> list[int]:
             before = len(peer.seen)
-            await search.merge("heaven", [], 3, None)
+            await search.encode("heaven")
             return [len(json.loads(seen.body)["input"]) for seen in peer.seen[before:]]
 
         for place in range(BATCH + 1):
@@ -128,7 +133,7 @@ async def test_a_tool_that_was_removed_or_is_not_kept_is_not_found() -> None:
         for key in "abc":
             search.add(key, ToolDocument(key, "heaven"))
         search.remove("a")
-        assert [hit.key for hit in await search.merge("meteorology", [], 5, lambda key: key != "b")] == ["c"]
+        assert [hit.key for hit in await merged(search, "meteorology", [], lambda key: key != "b")] == ["c"]
 
 
 async def test_an_encoder_that_fails_leaves_the_hits_is_logged_once_and_asked_again_later() -> None:
@@ -138,11 +143,11 @@ async def test_an_encoder_that_fails_leaves_the_hits_is_logged_once_and_asked_ag
         search = VectorSearch(EmbeddingsEndpoint(f"{peer.url}/v1", "model"), clock)
         search.add("b", ToolDocument("b", "heaven"))
         for _ in range(3):
-            assert await search.merge("heaven", hits, 5, None) == hits
+            assert await merged(search, "heaven", hits) == hits
         assert len(peer.seen) == 1
         peer.routes[ROUTE] = by_topic
         clock.now = PAUSE
-        assert {hit.key for hit in await search.merge("heaven", hits, 5, None)} == {"a", "b"}
+        assert {hit.key for hit in await merged(search, "heaven", hits)} == {"a", "b"}
     assert [log["event"] for log in logs] == ["encoder_degraded"]
 
 
@@ -203,12 +208,12 @@ async def test_the_tools_are_encoded_beside_the_requests_that_did_not_wait_for_i
     with HttpPeer({ROUTE: slow}) as peer:
         search = VectorSearch(EmbeddingsEndpoint(f"{peer.url}/v1", "model"), clock)
         search.add("a", ToolDocument("a tool", "heaven"))
-        assert await search.merge("heaven", [], 5, None) == []
+        assert await merged(search, "heaven", []) == []
         free.set()
 
         async def is_found() -> bool:
             clock.now += PAUSE
-            return [hit.key for hit in await search.merge("heaven", [], 5, None)] == ["a"]
+            return [hit.key for hit in await merged(search, "heaven", [])] == ["a"]
 
         await eventually(is_found)
         assert len([seen for seen in peer.seen if "a tool" in seen.body]) == 1

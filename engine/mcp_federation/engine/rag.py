@@ -11,22 +11,21 @@ from uuid import uuid4
 
 from mcp_federation.engine.analytics import Durations, Stopwatch
 from mcp_federation.engine.brainstorming import BrainstormingSession
-from mcp_federation.engine.documents import tool_document
 from mcp_federation.engine.llm import configured_scorer
 from mcp_federation.engine.recommendation import Explorer, Objective
 from mcp_federation.engine.recommending import forecasts, recommendations
 from mcp_federation.engine.registry import ParetoMCPRegistry
-from mcp_federation.engine.retrieval import Hit, Retriever
+from mcp_federation.engine.retrieval import Retriever
 from mcp_federation.engine.search.encoders import configured_encoder
 from mcp_federation.engine.search.hybrid import HybridRetriever
 from mcp_federation.engine.search.request import MAX_REQUEST
 from mcp_federation.engine.search.vectors import VectorSearch
 from mcp_federation.engine.selection import select
 from mcp_federation.engine.text import terms
+from mcp_federation.engine.tool_index import ToolIndex
 from mcp_federation.engine.types import (
     MCPCategory,
     MCPRetrievalResult,
-    MCPToolSpec,
     PipelineStage,
     RAGMCPPipelineResult,
     RAGMCPQuery,
@@ -92,12 +91,11 @@ class RAGMCPEngine:
         self._validator = Validator(scorer or configured_scorer(openrouter_api_key, llm_url, llm_model))
         self._brainstorming = BrainstormingSession(mcp_brainstorming_endpoint)
         self._durations = {stage: Durations() for stage in (*PipelineStage, "total_pipeline")}
-        self._retriever: Retriever = retriever or HybridRetriever(
-            folder=Path(cache_directory) if cache_directory else None
-        )
         text_encoder = configured_encoder(encoder)
-        self._vectors = VectorSearch(text_encoder) if text_encoder else None
-        self._indexed: set[str] = set()
+        self._index = ToolIndex(
+            retriever or HybridRetriever(folder=Path(cache_directory) if cache_directory else None),
+            VectorSearch(text_encoder) if text_encoder else None,
+        )
         self._stale: dict[str, None] = {}
         self._explorer = Explorer()
         self._registry = ParetoMCPRegistry()
@@ -116,14 +114,13 @@ class RAGMCPEngine:
     async def initialize(self) -> bool:
         """Build the index and connect to what was configured; True when ready."""
         await self._prepare()
-        self._retriever.save()
+        self._index.save()
         await self._brainstorming.open()
         return True
 
     async def aclose(self) -> None:
         """End what goes on beside the requests."""
-        if self._vectors is not None:
-            await self._vectors.stop()
+        await self._index.aclose()
 
     async def execute_rag_mcp_pipeline(
         self, user_query: str, options: Mapping[str, Any] | None = None
@@ -201,7 +198,7 @@ class RAGMCPEngine:
 
     def _replace_registry(self, registry: ParetoMCPRegistry) -> None:
         self._registry.unsubscribe(self._mark_stale)
-        self._stale.update(dict.fromkeys(self._indexed))
+        self._stale.update(dict.fromkeys(self._index.names))
         self._registry = registry
         self._watch(registry)
 
@@ -211,7 +208,7 @@ class RAGMCPEngine:
         while self._stale:
             for name in list(islice(self._stale, _INDEX_BATCH)):
                 del self._stale[name]
-                self._index(name)
+                self._put(name)
             await asyncio.sleep(0)
 
     async def _run(self, query: RAGMCPQuery, options: _Options, watch: Stopwatch) -> RAGMCPPipelineResult:
@@ -219,13 +216,13 @@ class RAGMCPEngine:
             query.encoded_query = tuple(terms(query.original_query[:MAX_REQUEST]))
         query.pipeline_stage = PipelineStage.VECTOR_SEARCH
         with watch.lap(PipelineStage.VECTOR_SEARCH):
-            found = await self._search(query.original_query, options)
+            found = await self._index.search(query.original_query, options.top_k, options.category)
         query.pipeline_stage = PipelineStage.VALIDATION
         with watch.lap(PipelineStage.VALIDATION):
             validations, validated_by = await self._validator.validate(
                 query.original_query,
                 frozenset(query.encoded_query),
-                [Candidate(spec, hit.similarity, frozenset(hit.matched)) for spec, hit in found],
+                [Candidate(tool.spec, tool.hit.similarity, frozenset(tool.hit.matched)) for tool in found],
                 ask_model=options.ask_model,
             )
         query.pipeline_stage = PipelineStage.MCP_SELECTION
@@ -241,25 +238,10 @@ class RAGMCPEngine:
             "pipeline_id": query.query_id,
             "timing": {f"{stage}_ms": duration for stage, duration in watch.laps.items()},
             "search_stats": {"candidates": len(found), "selected": len(selected)},
-            "searched_by": "encoder" if any("encoder" in hit.signals for _, hit in found) else "built_in",
+            "searched_by": "encoder" if any("encoder" in tool.hit.signals for tool in found) else "built_in",
             "validated_by": validated_by,
         }
         return RAGMCPPipelineResult(query, selected, metadata, total, success=True)
-
-    async def _search(self, query: str, options: _Options) -> list[tuple[MCPToolSpec, Hit]]:
-        category = options.category
-
-        def is_of_category(name: str) -> bool:
-            spec = self._registry.get_exact(name)
-            return spec is not None and spec.category == category
-
-        keep = is_of_category if category else None
-        limit = 2 * options.top_k
-        hits = self._retriever.search(query, limit, keep)
-        if self._vectors is not None:
-            hits = await self._vectors.merge(query, hits, limit, keep)
-        found = ((self._registry.get_exact(hit.key), hit) for hit in hits)
-        return [(spec, hit) for spec, hit in found if spec is not None]
 
     def _read_options(self, options: Mapping[str, Any]) -> _Options:
         top_k = options.get("top_k")
@@ -283,21 +265,15 @@ class RAGMCPEngine:
     def _mark_stale(self, name: str) -> None:
         self._stale[name] = None
 
-    def _index(self, name: str) -> None:
+    def _put(self, name: str) -> None:
+        """Index the spec as it is now."""
         spec = self._registry.get_exact(name)
         # A prior with real tools behind it would stand beside them in every answer.
         if spec is None or spec.metadata.get("provided"):
-            self._retriever.remove(name)
-            if self._vectors is not None:
-                self._vectors.remove(name)
-            self._indexed.discard(name)
-            return
-        document = tool_document(spec)
-        self._retriever.add(name, document)
-        if self._vectors is not None:
-            self._vectors.add(name, document)
-        self._indexed.add(name)
-        spec.indexed_at = datetime.now(UTC)
+            self._index.remove(name)
+        else:
+            self._index.put(spec)
+            spec.indexed_at = datetime.now(UTC)
 
 
 def _recommendation(found: MCPRetrievalResult) -> dict[str, Any]:

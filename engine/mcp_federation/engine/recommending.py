@@ -3,14 +3,11 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mcp_federation.engine.documents import base_name
+from mcp_federation.engine.documents import what_tool
 from mcp_federation.engine.pareto import confident_front
 from mcp_federation.engine.recommendation import Candidate, Explorer, Objective, Ranked, rank
 from mcp_federation.engine.registry import ParetoMCPRegistry, bounds_of
 from mcp_federation.engine.types import MCPRetrievalResult, MCPToolSpec
-
-Tool = tuple[str, str]
-"""What makes tools of several nodes one: their plain local name and their description."""
 
 
 def recommendations(
@@ -26,9 +23,9 @@ def recommendations(
     """
     candidates = list(_candidates(registry, found))
     ranked = explorer.explore(rank(candidates, objective), objective, registry.callers)
-    by_tool: dict[Tool, list[Ranked]] = {}
+    by_tool: dict[tuple[str, str], list[Ranked]] = {}
     for entry in ranked:
-        by_tool.setdefault(_tool(_spec(registry, entry)), []).append(entry)
+        by_tool.setdefault(what_tool(_spec(registry, entry)), []).append(entry)
     return [_recommendation(registry, providers) for providers in list(by_tool.values())[:limit]]
 
 
@@ -53,8 +50,8 @@ def _candidates(registry: ParetoMCPRegistry, found: Sequence[MCPRetrievalResult]
     relevance: dict[str, float] = {}
     for hit in found:
         spec = hit.mcp_spec
-        for provider in (spec, *registry.providers(base_name(_local_name(spec)))):
-            if _tool(provider) == _tool(spec):
+        for provider in (spec, *registry.providers(what_tool(spec)[0])):
+            if what_tool(provider) == what_tool(spec):
                 relevance[provider.name] = max(relevance.get(provider.name, 0.0), hit.relevance_score)
     for name, score in relevance.items():
         known = registry.get_exact(name)
@@ -104,11 +101,3 @@ def _spec(registry: ParetoMCPRegistry, entry: Ranked) -> MCPToolSpec:
     spec = registry.get_exact(entry.candidate.name)
     assert spec is not None  # noqa: S101 - candidates come from this registry, in the same step
     return spec
-
-
-def _local_name(spec: MCPToolSpec) -> str:
-    return str(spec.metadata.get("local_name", spec.name))
-
-
-def _tool(spec: MCPToolSpec) -> Tool:
-    return base_name(_local_name(spec)), spec.description

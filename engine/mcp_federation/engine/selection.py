@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from mcp_federation.engine.retrieval import Hit
-from mcp_federation.engine.types import MCPRetrievalResult, MCPToolSpec
+from mcp_federation.engine.tool_index import Found
+from mcp_federation.engine.types import MCPRetrievalResult
 from mcp_federation.engine.validation import Validation
 
 SIMILARITY_WEIGHT = 0.4
@@ -16,7 +16,7 @@ NOT_RUNNABLE_FACTOR = 0.5
 
 
 def select(
-    found: Sequence[tuple[MCPToolSpec, Hit]],
+    found: Sequence[Found],
     validations: Sequence[Validation],
     *,
     threshold: float,
@@ -28,10 +28,10 @@ def select(
     the relevance (similarity in relation to the best hit) is under `threshold`, and halved where the
     tool cannot be run now: a better record outweighs a somewhat better match of words, not any match.
     """
-    best = max((hit.similarity for _, hit in found), default=0.0) or 1.0
+    best = max((tool.hit.similarity for tool in found), default=0.0) or 1.0
     results = [
-        _result(spec, hit, hit.similarity / best, validation, threshold)
-        for (spec, hit), validation in zip(found, validations, strict=True)
+        _result(tool, tool.hit.similarity / best, validation, threshold)
+        for tool, validation in zip(found, validations, strict=True)
     ]
     results.sort(key=_order)
     return results[:limit]
@@ -42,9 +42,8 @@ def _order(result: MCPRetrievalResult) -> tuple[bool, float, float, str]:
     return not spec.runnable, -result.selection_confidence, -result.similarity_score, spec.name
 
 
-def _result(
-    spec: MCPToolSpec, hit: Hit, relevance: float, validation: Validation, threshold: float
-) -> MCPRetrievalResult:
+def _result(tool: Found, relevance: float, validation: Validation, threshold: float) -> MCPRetrievalResult:
+    spec, hit = tool.spec, tool.hit
     over_threshold = relevance >= threshold
     confidence = (
         SIMILARITY_WEIGHT * hit.similarity
@@ -70,4 +69,5 @@ def _result(
             **validation.factors,
         },
         matched_terms=hit.matched,
+        providers=tuple(provider.name for provider in tool.providers),
     )

@@ -66,12 +66,12 @@ class RAGMCPQuery:
 
 @dataclass(slots=True)
 class MCPRetrievalResult:
-    """One retrieved tool; every score is in [0, 1].
+    """One retrieved tool, by the best of its `providers`; every score is in [0, 1].
 
     `similarity_score` is absolute (see `retrieval`), `relevance_score` relative to the best hit of this
     query, `selection_confidence` what the results are ordered by, after whether they can be run now;
     `ranking_factors` shows its making, and `matched_terms` are those of the request's terms that the tool's
-    document has.
+    document has. `providers` are the names of the tool's specs on all nodes, best first.
     """
 
     mcp_spec: MCPToolSpec
@@ -81,6 +81,7 @@ class MCPRetrievalResult:
     selection_confidence: float
     ranking_factors: dict[str, float] = field(default_factory=dict)
     matched_terms: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -56,41 +57,8 @@ class VectorSearch:
         self._rows.pop(key, None)
         self._matrix = None
 
-    async def merge(self, query: str, hits: Sequence[Hit], limit: int, keep: Keep | None) -> list[Hit]:
-        """The hits and the nearest tools by vectors, the best `limit` of both, best first; ties by key.
-
-        A similarity is half the retriever's and half the cosine, scaled so that the catalog's mean is 0 and
-        the nearest tool 1.
-        """
-        vector = await self._encoded(query)
-        if vector is None or not self._rows:
-            return list(hits)[:limit]
-        if self._matrix is None:
-            self._matrix = list(self._rows), np.stack(list(self._rows.values()))
-        keys, rows = self._matrix
-        cosines = rows @ vector
-        mean, best = float(cosines.mean()), float(cosines.max())
-        scaled = np.clip((cosines - mean) / max(best - mean, 1e-6), 0, 1)
-        found = {hit.key: hit for hit in hits}
-        near = {
-            keys[place]: float(scaled[place]) for place in np.argsort(-scaled, kind="stable")[: 2 * limit]
-        }
-        near |= {key: float(scaled[place]) for place, key in enumerate(keys) if key in found}
-        merged = [
-            _merged(found.get(key) or Hit(key, 0.0), near.get(key, 0.0))
-            for key in {**found, **near}
-            if key in found or keep is None or keep(key)
-        ]
-        merged.sort(key=lambda hit: (-hit.similarity, hit.key))
-        return merged[:limit]
-
-    async def stop(self) -> None:
-        """Encode no more of the tools until the next request."""
-        filling, self._filling = self._filling, None
-        if filling is not None and filling.get_loop() is asyncio.get_running_loop():
-            await stop_task(filling)
-
-    async def _encoded(self, query: str) -> Floats | None:
+    async def encode(self, query: str) -> Floats | None:
+        """The request's vector, once the tools have theirs; None while the encoder fails or is slow."""
         if self._failing and self._clock() < self._ask_again_at:
             return None
         try:
@@ -106,6 +74,34 @@ class VectorSearch:
             return None
         self._failing = False
         return vector
+
+    def merge(self, vector: Floats, hits: Sequence[Hit], limit: int, keep: Keep | None) -> list[Hit]:
+        """The hits and the nearest tools to the vector, the best `limit` of both, best first; ties by key.
+
+        A similarity is half the retriever's and half the cosine, scaled so that the catalog's mean is 0 and
+        the nearest tool 1.
+        """
+        if not self._rows:
+            return list(hits)[:limit]
+        if self._matrix is None:
+            self._matrix = list(self._rows), np.stack(list(self._rows.values()))
+        keys, rows = self._matrix
+        cosines = rows @ vector
+        mean, best = float(cosines.mean()), float(cosines.max())
+        scaled = np.clip((cosines - mean) / max(best - mean, 1e-6), 0, 1)
+        found = {hit.key: hit for hit in hits}
+        nearest = (place for place in np.argsort(-scaled, kind="stable") if keep is None or keep(keys[place]))
+        near = {keys[place]: float(scaled[place]) for place in islice(nearest, 2 * limit)}
+        near |= {key: float(scaled[place]) for place, key in enumerate(keys) if key in found}
+        merged = [_merged(found.get(key) or Hit(key, 0.0), near.get(key, 0.0)) for key in {**found, **near}]
+        merged.sort(key=lambda hit: (-hit.similarity, hit.key))
+        return merged[:limit]
+
+    async def stop(self) -> None:
+        """Encode no more of the tools until the next request."""
+        filling, self._filling = self._filling, None
+        if filling is not None and filling.get_loop() is asyncio.get_running_loop():
+            await stop_task(filling)
 
     def _fill(self) -> "asyncio.Task[bool]":
         """The task that encodes the tools; it outlives the request that began it."""
