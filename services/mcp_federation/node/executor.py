@@ -86,7 +86,7 @@ class Executor:
         self._blobs = Blobs(bus, limit=max_payload)
         self._alarms = Alarms()
         self._standstill = Standstill(bus)
-        self._running: dict[str, asyncio.Task[Any]] = {}
+        self._running: dict[str, set[asyncio.Task[Any]]] = {}
         self._cancelled: set[asyncio.Task[Any]] = set()
         self._subscriptions: list[Subscription] = []
         self.stats = {"requests": 0, "errors": 0, "nanoseconds": 0}
@@ -124,9 +124,8 @@ class Executor:
         request_id = delivery.headers.get(Header.REQUEST_ID)
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for mypy: a coroutine that runs is in a task
-        # A repetition waits for the first delivery: to cancel that one cancels both.
         if request_id is not None:
-            self._running.setdefault(request_id, task)
+            self._running.setdefault(request_id, set()).add(task)
         caller = Caller(self._bus, self._alarms, delivery, self._instance)
         try:
             if not self._standstill.is_over:
@@ -148,8 +147,10 @@ class Executor:
             raise
         finally:
             self._cancelled.discard(task)
-            if request_id is not None and self._running.get(request_id) is task:
-                del self._running[request_id]
+            if request_id is not None:
+                self._running[request_id].discard(task)
+                if not self._running[request_id]:
+                    del self._running[request_id]
             self.in_flight -= 1
             self.stats["nanoseconds"] += time.perf_counter_ns() - began
             await caller.leave()
@@ -294,8 +295,7 @@ class Executor:
         except InvalidRequest as error:
             log.warn("cancel_refused", reason=error.message)
             return
-        task = self._running.get(request_id)
-        if task is not None:
+        for task in self._running.get(request_id, ()):
             # So that the task can tell it from our own shutdown.
             self._cancelled.add(task)
             task.cancel()
