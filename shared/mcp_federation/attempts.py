@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from math import isfinite
 from typing import Any
@@ -40,7 +41,7 @@ from mcp_federation.errors import (
 )
 from mcp_federation.liveness import WhileAlive
 from mcp_federation.logs import get_logger
-from mcp_federation.retries import Call, OnProgress
+from mcp_federation.retries import Call, OnProgress, is_repeatable
 
 log = get_logger("client")
 
@@ -105,56 +106,98 @@ class Attempts:
         self, tool: CatalogTool, arguments: dict[str, Any], timeout: float, call: Call
     ) -> CallResult:
         payload = _payload(tool, arguments)
+        headers = {
+            Header.REQUEST_ID: call.request_id(tool),
+            Header.ACCEPT: "interim" if call.on_progress is None else "progress",
+        }
         if not self._blobs.needed(len(payload)):
-            return await self._answer(tool, payload, timeout, _headers(tool, timeout, call), call)
+            return await self._answer(_Request(tool, payload, headers, call), timeout)
         with await self._blobs.offer(payload, hold=timeout, timeout=timeout) as offer:
             left = max(call.deadline - time.monotonic(), 0.001)
-            headers = _headers(tool, left, call) | {Header.BLOB: "1"}
+            headers[Header.BLOB] = "1"
             try:
-                return await self._answer(tool, encode(offer.blob), left, headers, call)
+                return await self._answer(_Request(tool, encode(offer.blob), headers, call), left)
             except InvalidRequest:
                 if not offer.gave_way:
                     raise
                 raise Overloaded("the arguments had to make room before the node came for them") from None
 
-    async def _answer(
-        self, tool: CatalogTool, payload: bytes, timeout: float, headers: dict[str, str], call: Call
-    ) -> CallResult:
-        alive = WhileAlive(self._bus, self._alarms, tool.node, self._catalog.state.instances)
+    async def _answer(self, request: "_Request", timeout: float) -> CallResult:
         try:
-            async with alive:
-                reply = await self._bus.request(
-                    tool.entry.execute_subject or "",
-                    payload,
-                    timeout=timeout + REPLY_GRACE,
-                    headers=headers,
-                    on_interim=partial(_on_interim, alive, call.on_progress),
-                )
+            reply = await self._asked(request, timeout)
         except NodeUnavailable:
-            self._catalog.note_unavailable(tool.node)
-            raise _unavailable(tool) from None
-        except NodeLost:
-            if alive.all_lost:
-                self._catalog.note_unavailable(tool.node)
-            raise
+            self._catalog.note_unavailable(request.tool.node)
+            raise _unavailable(request.tool) from None
         except (asyncio.CancelledError, DeadlineExceeded):
             # The node may have it in its socket still, or not notice the deadline.
-            cancel = Cancel(request_id=headers[Header.REQUEST_ID])
-            with suppress(BusUnavailable):
-                await self._bus.publish(CANCEL.of(tool.node), encode(cancel))
+            await self._cancel(request)
             raise
         if Header.BLOB in reply.headers:
-            left = max(call.deadline - time.monotonic(), REPLY_GRACE)
+            left = max(request.call.deadline - time.monotonic(), REPLY_GRACE)
             return _result(await self._fetched(reply.payload, left))
         if Header.ERROR_CODE in reply.headers:
             raise_error_reply(reply.payload)
         return _result(reply.payload)
+
+    async def _asked(
+        self, request: "_Request", timeout: float, silent: frozenset[str] | None = None
+    ) -> Delivery:
+        node = request.tool.node
+        ask_again = partial(self._ask_again, request)
+        alive = WhileAlive(self._bus, self._alarms, node, self._catalog.state.instances, ask_again, silent)
+        try:
+            async with alive:
+                alive.answer = await self._bus.request(
+                    request.tool.entry.execute_subject or "",
+                    request.payload,
+                    timeout=timeout + REPLY_GRACE,
+                    headers={Header.TIMEOUT_MS: str(max(1, int(timeout * 1000))), **request.headers},
+                    on_interim=partial(_on_interim, alive, request.call.on_progress),
+                )
+        except NodeLost:
+            if alive.all_lost:
+                self._catalog.note_unavailable(node)
+            raise
+        assert alive.answer is not None  # noqa: S101 - for mypy: it is left with one, or raises
+        return alive.answer
+
+    def _ask_again(self, request: "_Request", silent: frozenset[str]) -> Awaitable[Delivery] | None:
+        left = request.call.deadline - time.monotonic()
+        if left <= 0 or not is_repeatable(request.tool):
+            return None
+        return self._once_more(request, left, silent)
+
+    async def _once_more(self, request: "_Request", timeout: float, silent: frozenset[str]) -> Delivery:
+        """The same under the same id: an instance that has it already runs it no second time."""
+        tool = request.tool
+        log.info("asked_again", node=tool.node, tool=tool.name, reason="an instance of it does not answer")
+        request.call.doubt(tool)
+        try:
+            return await self._asked(request, timeout, silent)
+        finally:
+            # Whoever answered: the others need not go on, nor begin when they wake.
+            await self._cancel(request)
+
+    async def _cancel(self, request: "_Request") -> None:
+        cancel = Cancel(request_id=request.headers[Header.REQUEST_ID])
+        with suppress(BusUnavailable):
+            await self._bus.publish(CANCEL.of(request.tool.node), encode(cancel))
 
     async def _fetched(self, payload: bytes, timeout: float) -> bytes:
         try:
             return await self._blobs.fetch(decode(payload, Blob), timeout)
         except InvalidRequest as error:
             raise InternalError(f"the tool ran, and its result did not arrive: {error.message}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """One try of a call on a node, as it is sent; `headers` are all but the deadline."""
+
+    tool: CatalogTool
+    payload: bytes
+    headers: dict[str, str]
+    call: Call
 
 
 def _on_interim(alive: WhileAlive, on_progress: OnProgress | None, delivery: Delivery) -> None:
@@ -167,14 +210,6 @@ def _on_interim(alive: WhileAlive, on_progress: OnProgress | None, delivery: Del
         log.warn("interim_refused", subject=delivery.subject, reason=error.message)
     except Exception:
         log.exception("progress_callback_failed", message="the call goes on")
-
-
-def _headers(tool: CatalogTool, timeout: float, call: Call) -> dict[str, str]:
-    return {
-        Header.TIMEOUT_MS: str(max(1, int(timeout * 1000))),
-        Header.REQUEST_ID: call.request_id(tool),
-        Header.ACCEPT: "interim" if call.on_progress is None else "progress",
-    }
 
 
 def _unavailable(tool: CatalogTool) -> NodeUnavailable:

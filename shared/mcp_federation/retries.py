@@ -76,6 +76,11 @@ class Call:
         """The same for every try on a node, so that the node runs it at most once."""
         return self._request_ids.get(tool.node) or self._request_ids.setdefault(tool.node, new_request_id())
 
+    def doubt(self, tool: CatalogTool) -> None:
+        """An instance of the tool's node has the call and seems to hang: as if the node were lost with it."""
+        if self._request_ids.pop(tool.node, None) is not None:  # what has that id is cancelled at the end
+            self.errors.append(NodeLost(f"the node {tool.node!r} does not answer", {"node": tool.node}))
+
     def may_go_on(self, error: FederationError, tool: CatalogTool) -> bool:
         """Whether the call may be tried again after this error, on whatever node."""
         if isinstance(error, NodeUnavailable | Overloaded | ServerDown):
@@ -87,7 +92,7 @@ class Call:
             return any(isinstance(before, ConnectionLost) for before in self.errors)
         if isinstance(error, NodeLost | ServerUnavailable) and self._deaths >= MAX_DEATHS:
             return False
-        return isinstance(error, ConnectionLost | NodeLost | ServerUnavailable) and _is_repeatable(tool)
+        return isinstance(error, ConnectionLost | NodeLost | ServerUnavailable) and is_repeatable(tool)
 
     def pause(self, state: RetryCallState) -> float:
         """Seconds until the next try: full jitter, on top of what the errors ask for."""
@@ -115,7 +120,7 @@ class Call:
         return (unsure or self.errors)[-1]
 
 
-def _is_repeatable(tool: CatalogTool) -> bool:
+def is_repeatable(tool: CatalogTool) -> bool:
     """Whether the tool declares that running it again does nothing more."""
     hints = msgspec.json.decode(tool.tool.annotations or b"{}")
     if not isinstance(hints, dict):

@@ -131,6 +131,23 @@ async def test_the_caller_keeps_the_deadline_when_the_node_does_not_and_nothing_
     assert mesh.ledger.count("charge")["held up"] == 0
 
 
+async def test_what_may_run_twice_waits_for_no_replica_that_hangs_and_is_not_run_when_it_wakes(
+    replicas: list[Process], client: FederationClient, mesh: Processes
+) -> None:
+    names = [f"hung {number}" for number in range(24)]
+    replicas[0].signal(signal.SIGSTOP)
+    try:
+        calls = (client.execute(PUT, {"call": name}, timeout=30) for name in names)
+        assert [result.value for result in await asyncio.gather(*calls)] == names
+    finally:
+        replicas[0].signal(signal.SIGCONT)
+    await instances(client, "acme", 2)
+    for number in range(20):
+        await client.execute(CHARGE, {"call": f"awake {number}"})
+    ran = mesh.ledger.count("put")
+    assert {name: ran[name] for name in names} == dict.fromkeys(names, 1)
+
+
 async def test_what_runs_on_a_replica_that_is_killed_is_told_and_the_other_goes_on(
     mesh: Processes, replicas: list[Process], client: FederationClient
 ) -> None:
