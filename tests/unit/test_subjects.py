@@ -57,10 +57,13 @@ def test_a_tool_is_named_exactly_where_the_template_has_one() -> None:
         "mcpfed.v2.catalog.acme.a",
         "mcpfed.v1.execute.acme.a",
         "mcpfed.v1.catalog.acme.=",
+        "mcpfed.v1.catalog.UPPER.a",
+        "mcpfed.v1.catalog._x.a",
+        "mcpfed.v1.catalog.=C3=A9.a",
         "",
     ],
 )
-def test_a_subject_of_another_family_is_refused(subject: str) -> None:
+def test_a_subject_of_another_family_or_of_no_node_is_refused(subject: str) -> None:
     with pytest.raises(InvalidRequest):
         CATALOG.parse(subject)
 

@@ -15,7 +15,6 @@ from mcp_federation.contract.messages import (
     decode,
     encode,
 )
-from mcp_federation.contract.names import check_node_name
 from mcp_federation.contract.subjects import (
     CATALOG,
     CATALOG_STREAM,
@@ -124,7 +123,6 @@ class MetricsWorker:
         for stored in batch:
             try:
                 reporter, _ = METRICS.parse(stored.subject)
-                check_node_name(reporter)
                 # A union has no class of its own, which is what mypy asks of a type[M].
                 message: MetricsMessage = decode(stored.payload, MetricsMessage)  # type: ignore[arg-type]
             except InvalidRequest as error:

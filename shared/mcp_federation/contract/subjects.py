@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from mcp_federation.contract.names import from_token, to_token
+from mcp_federation.contract.names import check_node_name, from_token, to_token
 from mcp_federation.errors import InvalidRequest
 
 ROOT: Final = "mcpfed.v1"
@@ -43,12 +43,12 @@ class Template:
         """`(node, tool)` of a subject; the tool is empty where the template has none.
 
         Raises:
-            InvalidRequest: the subject is not of this family.
+            InvalidRequest: the subject is not of this family, or names no node.
         """
         tokens = subject.split(".")
         if ".".join(tokens[:3]) != f"{ROOT}.{self.kind}" or len(tokens) != (5 if self.has_tool else 4):
             raise InvalidRequest(f"{subject!r} is not a subject of {self.address}")
-        return from_token(tokens[3]), from_token(tokens[4]) if self.has_tool else ""
+        return check_node_name(tokens[3]), from_token(tokens[4]) if self.has_tool else ""
 
 
 REGISTER: Final = Template("register")
