@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from mcp_federation.engine.search.encoders import (
     KEY_VARIABLE,
     TIMEOUT,
     EmbeddingsEndpoint,
+    Floats,
     configured_encoder,
 )
 from mcp_federation.engine.search.vectors import BATCH, PAUSE, VectorSearch
@@ -149,6 +151,49 @@ async def test_an_encoder_that_fails_leaves_the_hits_is_logged_once_and_asked_ag
         clock.now = PAUSE
         assert {hit.key for hit in await merged(search, "heaven", hits)} == {"a", "b"}
     assert [log["event"] for log in logs] == ["encoder_degraded"]
+
+
+class Lengths:
+    """Vectors as long as it says; the second number is for single texts."""
+
+    def __init__(self, many: int, one: int) -> None:
+        self.many, self.one, self.asked = many, one, 0
+
+    async def encode(self, texts: Sequence[str]) -> Floats:
+        self.asked += len(texts)
+        return np.ones((len(texts), self.one if len(texts) == 1 else self.many), dtype=np.float32)
+
+
+class Alternating(Lengths):
+    async def encode(self, texts: Sequence[str]) -> Floats:
+        self.many = 17 - self.many
+        return await super().encode(texts)
+
+
+async def test_an_encoder_that_answers_with_other_vectors_than_before_has_the_tools_encoded_anew() -> None:
+    clock, encoder = Clock(), Lengths(8, 8)
+    with capture_logs() as logs:
+        search = VectorSearch(encoder, clock)
+        for place in range(3 * BATCH):
+            search.add(str(place), ToolDocument(f"tool {place}", "heaven"))
+        assert len(await merged(search, "heaven", [])) == 5
+        encoder.many = encoder.one = 16
+        assert await merged(search, "heaven", []) == []
+        clock.now = PAUSE
+        assert len(await merged(search, "heaven", [])) == 5
+    assert [log["event"] for log in logs] == ["encoder_degraded"]
+
+
+async def test_an_encoder_that_never_answers_alike_is_done_without_and_not_asked_without_end() -> None:
+    for encoder in (Lengths(8, 16), Alternating(8, 8)):
+        clock = Clock()
+        search = VectorSearch(encoder, clock)
+        for place in range(3 * BATCH):
+            search.add(str(place), ToolDocument(f"tool {place}", "heaven"))
+        for _ in range(4):
+            assert await merged(search, "heaven", []) == []
+            clock.now += PAUSE
+        assert encoder.asked <= 12 * BATCH
 
 
 def engine(url: str) -> RAGMCPEngine:

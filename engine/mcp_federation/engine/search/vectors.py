@@ -11,7 +11,7 @@ from mcp_federation.bus.handling import stop_task
 from mcp_federation.engine.documents import ToolDocument
 from mcp_federation.engine.retrieval import Hit, Keep
 from mcp_federation.engine.search.encoders import Floats, TextEncoder
-from mcp_federation.errors import FederationError
+from mcp_federation.errors import FederationError, ServerUnavailable
 from mcp_federation.logs import get_logger
 
 log = get_logger("engine")
@@ -24,6 +24,8 @@ PATIENCE = 2.0
 
 PAUSE = 30.0
 """Seconds that one that failed or was slow is left alone, so that not every request waits for it."""
+
+UNLIKE = "its vectors have another length than before"
 
 SHARE = 0.5
 """The vectors' share of the similarity; the rest is the retriever's."""
@@ -66,6 +68,7 @@ class VectorSearch:
                 if not await asyncio.shield(self._fill()):
                     return None
                 vector: Floats = (await self._encoder.encode([query]))[0]
+                self._compare(vector)
         except TimeoutError:
             self._degrade(f"no vectors within {PATIENCE:g} s")
             return None
@@ -112,15 +115,38 @@ class VectorSearch:
 
     async def _encode_tools(self) -> bool:
         """Whether all of them are encoded."""
+        changes = 0
         try:
             while self._stale:
                 keys = list(self._stale)[:BATCH]
                 texts = [self._texts[key] for key in keys]
-                self._take(keys, texts, await self._encoder.encode(texts))
+                vectors = await self._encoder.encode(texts)
+                if self._dimensions not in (None, vectors.shape[1]):
+                    # Another model answers now. One that never answers alike is not asked without end.
+                    changes += 1
+                    if changes > 1:
+                        raise ServerUnavailable(UNLIKE)
+                    self._rows.clear()
+                    self._stale.update(dict.fromkeys(self._texts))
+                self._take(keys, texts, vectors)
         except FederationError as error:
             self._degrade(error.message)
             return False
         return True
+
+    @property
+    def _dimensions(self) -> int | None:
+        return next((len(row) for row in self._rows.values()), None)
+
+    def _compare(self, vector: Floats) -> None:
+        """Have some of the tools encoded anew where a request's vector does not compare with theirs.
+
+        Raises:
+            ServerUnavailable: it does not.
+        """
+        if self._dimensions not in (None, len(vector)):
+            self._stale.update(dict.fromkeys(list(self._rows)[:BATCH]))
+            raise ServerUnavailable(UNLIKE)
 
     def _degrade(self, reason: str) -> None:
         if not self._failing:
