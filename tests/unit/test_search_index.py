@@ -158,6 +158,29 @@ def test_an_index_that_does_not_read_is_made_anew_and_that_is_logged(tmp_path: P
     assert [log["event"] for log in logs] == ["index_not_read"]
 
 
+def test_a_saved_index_that_changed_by_a_bit_or_lost_its_end_is_made_anew(tmp_path: Path) -> None:
+    filled(tmp_path).save()
+    file = tmp_path / FILE_NAME
+    written = file.read_bytes()
+    hits = filled().search("pack a file", 5)
+    for place in range(0, len(written), 97):
+        for content in (
+            bytes([*written[:place], written[place] ^ 1, *written[place + 1 :]]),
+            written[:place],
+        ):
+            file.write_bytes(content)
+            with capture_logs() as logs:
+                assert filled(tmp_path).search("pack a file", 5) == hits
+            assert [log["event"] for log in logs] == ["index_not_read"]
+
+
+def test_a_saving_that_fails_leaves_no_file_behind(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).mkdir()
+    with capture_logs():
+        filled(tmp_path).save()
+    assert [file.name for file in tmp_path.iterdir()] == [FILE_NAME]
+
+
 def test_an_index_of_other_weights_is_not_used(tmp_path: Path) -> None:
     filled(tmp_path).save()
     assert len(HybridRetriever(default_encoder(), parts=UNRANKED, folder=tmp_path)) == 0

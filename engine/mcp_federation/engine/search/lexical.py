@@ -4,7 +4,7 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,23 +100,21 @@ class FieldedIndex:
                 del self._postings[term]
                 self._shared.pop(term, None)
 
-    def dump(self) -> dict[str, Any]:
-        """All of it as plain values, for `load`."""
+    def dump(self) -> dict[str, tuple[bytes, bytes]]:
+        """All of it, for `load`: the slots and weights of each term."""
         return {
-            "postings": {
-                term: (postings.slots.tobytes(), postings.weights.tobytes())
-                for term, postings in self._postings.items()
-            }
+            term: (postings.slots.tobytes(), postings.weights.tobytes())
+            for term, postings in self._postings.items()
         }
 
-    def load(self, dumped: Mapping[str, Any]) -> None:
+    def load(self, dumped: Mapping[str, tuple[bytes, bytes]]) -> None:
         """Be what was dumped.
 
         Raises:
             ValueError: a posting's bytes do not fit together.
         """
         terms: dict[int, list[str]] = {}
-        for term, (slots, weights) in dumped["postings"].items():
+        for term, (slots, weights) in dumped.items():
             postings = self._postings[term] = _Postings()
             postings.slots.frombytes(slots)
             postings.weights.frombytes(weights)

@@ -2,8 +2,8 @@
 
 import tempfile
 from collections.abc import Mapping
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,7 +16,10 @@ from mcp_federation.logs import get_logger
 log = get_logger("engine")
 
 FILE_NAME = "tool-index.msgpack"
-FORMAT = 4
+FORMAT = b"MCP Federation tool index 5\n"
+"""What the file begins with; then comes the digest of the rest."""
+
+_DIGEST = 32
 
 
 class _Array(Struct):
@@ -28,20 +31,18 @@ class _Array(Struct):
 class _Stored(Struct):
     """`weights` names the encoder that made the vectors; another's are of no use."""
 
-    format: int
     weights: str
     digests: dict[str, bytes]
     slots: dict[str, int]
     servers: dict[str, int]
     arrays: dict[str, _Array]
-    words: dict[str, Any]
+    words: dict[str, tuple[bytes, bytes]]
 
 
 def save_index(folder: Path, catalog: Catalog, digests: Mapping[str, bytes]) -> None:
     """Write the index in place of the former one; a disk that refuses is logged."""
     arrays = {name: getattr(catalog, name) for name in ARRAYS}
     stored = _Stored(
-        FORMAT,
         catalog.encoder.fingerprint,
         dict(digests),
         catalog.slots,
@@ -49,11 +50,17 @@ def save_index(folder: Path, catalog: Catalog, digests: Mapping[str, bytes]) -> 
         {name: _Array(rows.dtype.str, rows.shape, rows.tobytes()) for name, rows in arrays.items()},
         catalog.words.dump(),
     )
+    content = msgspec.msgpack.encode(stored)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-            file.write(msgspec.msgpack.encode(stored))
-        Path(file.name).replace(folder / FILE_NAME)
+            written = Path(file.name)
+            try:
+                file.writelines((FORMAT, _digest(content), content))
+                file.close()
+                written.replace(folder / FILE_NAME)
+            finally:
+                written.unlink(missing_ok=True)
     except OSError as error:
         log.warn("index_not_saved", folder=str(folder), reason=error.strerror)
 
@@ -61,12 +68,16 @@ def save_index(folder: Path, catalog: Catalog, digests: Mapping[str, bytes]) -> 
 def load_index(folder: Path, encoder: StaticEncoder) -> tuple[Catalog, dict[str, bytes]]:
     """The catalog that was saved, and its documents' digests by key.
 
-    An index that is not there, does not read, or was made by other weights is an empty one.
+    An index that is not there, is not what was written, or was made by other weights is an empty one.
     """
     catalog = Catalog(encoder)
     try:
-        stored = msgspec.msgpack.decode((folder / FILE_NAME).read_bytes(), type=_Stored)
-        if stored.format != FORMAT or stored.weights != encoder.fingerprint:
+        content = memoryview((folder / FILE_NAME).read_bytes())
+        head = len(FORMAT) + _DIGEST
+        if content[:head] != FORMAT + _digest(content[head:]):
+            raise ValueError("it is not what was written")
+        stored = msgspec.msgpack.decode(content[head:], type=_Stored)
+        if stored.weights != encoder.fingerprint:
             return catalog, {}
         arrays = {
             name: np.frombuffer(rows.data, dtype=np.dtype(rows.kind)).reshape(rows.shape).copy()
@@ -80,3 +91,7 @@ def load_index(folder: Path, encoder: StaticEncoder) -> tuple[Catalog, dict[str,
         log.warn("index_not_read", folder=str(folder), reason=type(error).__name__)
         return Catalog(encoder), {}
     return catalog, stored.digests
+
+
+def _digest(content: bytes | memoryview) -> bytes:
+    return blake2b(content, digest_size=_DIGEST).digest()
