@@ -126,20 +126,30 @@ def filled(folder: Path | None = None) -> HybridRetriever:
     return retriever
 
 
-def test_a_saved_index_is_what_the_next_start_begins_with(tmp_path: Path) -> None:
+def test_a_start_with_a_saved_index_encodes_no_document_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     filled(tmp_path / "new").save()
-    again = HybridRetriever(small_encoder(), parts=UNRANKED, folder=tmp_path / "new")
+    anew = filled()
+    monkeypatch.delattr("mcp_federation.engine.search.hybrid.encode_document")
+    again = filled(tmp_path / "new")
     for query in ("pack a file", "rain", "letter"):
-        assert again.search(query, 5) == filled().search(query, 5)
+        assert again.search(query, 5) == anew.search(query, 5)
 
 
-def test_what_is_no_longer_added_after_a_start_goes_with_the_next_saving(tmp_path: Path) -> None:
-    filled(tmp_path).save()
-    again = HybridRetriever(small_encoder(), parts=UNRANKED, folder=tmp_path)
-    again.add("packer", DOCUMENTS["packer"])
+def test_what_is_no_longer_added_after_a_start_is_not_found_and_changes_nothing(tmp_path: Path) -> None:
+    before = filled(tmp_path)
+    for place in range(100):
+        before.add(f"old{place}", ToolDocument(f"pack {place}", "Pack a file and the rain."))
+    before.save()
+    again = filled(tmp_path)
+    for query in ("pack a file", "rain", "letter"):
+        assert again.search(query, 2) == filled().search(query, 2)
+    again.add("old1", ToolDocument("pack", "Pack a letter."))
+    assert again.search("letter", 1)[0].key == "old1"
+    again.remove("old1")
     again.save()
-    last = HybridRetriever(small_encoder(), parts=UNRANKED, folder=tmp_path)
-    assert [hit.key for hit in last.search("rain file", 5)] == ["packer"]
+    assert len(HybridRetriever(small_encoder(), parts=UNRANKED, folder=tmp_path)) == len(DOCUMENTS)
 
 
 def test_a_changed_document_replaces_the_saved_one(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The tools that can be searched: their words, vectors and pieces, by slot."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,14 +112,14 @@ class Catalog:
 
     def remove(self, key: str) -> None:
         """Forget the key; unknown keys are no error."""
-        slot = self.slots.pop(key, None)
-        if slot is None:
-            return
-        self.words.remove(slot)
-        self.keys[slot] = None
-        self.taken[slot] = False
-        self.coarse[slot] = 0
-        self._free.append(slot)
+        if key in self.slots:
+            self.words.remove(self._release(key))
+
+    def retain(self, keys: Set[str]) -> None:
+        """Forget all other keys."""
+        for key in self.slots.keys() - keys:
+            self._release(key)
+        self.words.retain(self.taken)
 
     def shortened(self, vector: Floats) -> Floats:
         """The vector's first dimensions, which say most, as a unit vector: enough to choose candidates by."""
@@ -163,6 +163,15 @@ class Catalog:
                 raise ValueError("a key stands outside of the arrays")
             self.keys[slot] = key
         self._free = [slot for slot in range(capacity - 1, -1, -1) if self.keys[slot] is None]
+
+    def _release(self, key: str) -> int:
+        """Make the key's slot free; its words are forgotten apart."""
+        slot = self.slots.pop(key)
+        self.keys[slot] = None
+        self.taken[slot] = False
+        self.coarse[slot] = 0
+        self._free.append(slot)
+        return slot
 
     def _take_slot(self) -> int:
         if not self._free:

@@ -54,7 +54,8 @@ class Parts:
 class HybridRetriever:
     """Searches tools by words and by meaning. Adding or removing one costs no more than that one.
 
-    Where a `folder` is given, the index that was saved there is what it starts with.
+    Where a `folder` is given, it starts with the index that was saved there: what of that is added before the
+    first search costs little, the rest is forgotten then.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class HybridRetriever:
         if folder is not None:
             self.catalog, self._saved = load_index(folder, encoder)
         self._digests: dict[str, bytes] = dict(self._saved)
-        self._seen: set[str] = set()
+        self._unseen = set(self._saved)
 
     def __len__(self) -> int:
         return len(self._digests)
@@ -84,14 +85,13 @@ class HybridRetriever:
         if self._digests.get(key) != digest:
             self.catalog.add(key, encode_document(document, self.catalog.encoder))
             self._digests[key] = digest
-        self._seen.add(key)
+        self._unseen.discard(key)
 
     def save(self) -> None:
-        """Keep the index for the next start, without what was loaded and not added since."""
+        """Keep the index for the next start."""
         if self._folder is None:
             return
-        for key in self._digests.keys() - self._seen:
-            self.remove(key)
+        self._forget_unseen()
         if self._digests != self._saved:
             save_index(self._folder, self.catalog, self._digests)
             self._saved = dict(self._digests)
@@ -100,9 +100,11 @@ class HybridRetriever:
         """Forget the key; unknown keys are no error."""
         self.catalog.remove(key)
         self._digests.pop(key, None)
+        self._unseen.discard(key)
 
     def search(self, query: str, limit: int, keep: Callable[[str], bool] | None = None) -> list[Hit]:
         """The best hits among the keys that `keep` accepts, best first; ties by key."""
+        self._forget_unseen()
         if not len(self) or limit < 1:
             return []
         encoding = encode_request(self._request(query), self.catalog)
@@ -126,6 +128,14 @@ class HybridRetriever:
             )
             for score, key, row in ranked[:limit]
         ]
+
+    def _forget_unseen(self) -> None:
+        """What was loaded and not added since is no tool any longer: it must not take a tool's place."""
+        if self._unseen:
+            for key in self._unseen:
+                del self._digests[key]
+            self._unseen.clear()
+            self.catalog.retain(self._digests.keys())
 
     def _request(self, query: str) -> Request:
         request = read_request(query)

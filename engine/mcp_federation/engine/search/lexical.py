@@ -42,9 +42,9 @@ class _Postings:
 
     __slots__ = ("slots", "weights")
 
-    def __init__(self) -> None:
-        self.slots = array("I")
-        self.weights = array("f")
+    def __init__(self, slots: bytes = b"", weights: bytes = b"") -> None:
+        self.slots = array("I", slots)
+        self.weights = array("f", weights)
 
     def add(self, slot: int, weight: float) -> None:
         self.slots.append(slot)
@@ -100,6 +100,19 @@ class FieldedIndex:
                 del self._postings[term]
                 self._shared.pop(term, None)
 
+    def retain(self, slots: NDArray[np.bool_]) -> None:
+        """Forget all documents but those of some slots; for many of them, quicker than one by one."""
+        for term, postings in list(self._postings.items()):
+            found, weights = postings.arrays()
+            kept = slots[found]
+            if not kept.all():
+                del self._postings[term]
+                if kept.any():
+                    self._postings[term] = _Postings(found[kept].tobytes(), weights[kept].tobytes())
+                else:
+                    self._shared.pop(term, None)
+        self._terms = {slot: terms for slot, terms in self._terms.items() if slots[slot]}
+
     def dump(self) -> dict[str, tuple[bytes, bytes]]:
         """All of it, for `load`: the slots and weights of each term."""
         return {
@@ -115,9 +128,7 @@ class FieldedIndex:
         """
         terms: dict[int, list[str]] = {}
         for term, (slots, weights) in dumped.items():
-            postings = self._postings[term] = _Postings()
-            postings.slots.frombytes(slots)
-            postings.weights.frombytes(weights)
+            postings = self._postings[term] = _Postings(slots, weights)
             if len(postings.weights) != len(postings.slots):
                 raise ValueError("a posting has another number of weights than of slots")
             for slot in postings.slots:
