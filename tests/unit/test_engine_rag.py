@@ -3,6 +3,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -365,3 +366,37 @@ async def test_a_brainstorming_service_that_is_down_is_logged_and_done_without()
         assert await made.initialize()
         assert (await made.execute_rag_mcp_pipeline(QUERY)).success
     assert [log["event"] for log in logs] == ["brainstorming_unreachable"]
+
+
+async def test_a_lone_surrogate_of_a_request_or_a_tool_keeps_no_service_from_answering() -> None:
+    async def embeddings(request: web.Request) -> web.StreamResponse:
+        texts = (await request.json())["input"]
+        return web.json_response(
+            {"data": [{"index": place, "embedding": [1.0, 2.0]} for place in range(len(texts))]}
+        )
+
+    async def chat(request: web.Request) -> web.StreamResponse:
+        asked = json.loads((await request.json())["messages"][1]["content"])
+        scores = json.dumps({"scores": [0.5] * len(asked["tools"])})
+        return web.json_response({"choices": [{"message": {"content": scores}}]})
+
+    told: Any = {"session_id": "1"}
+    routes = {
+        "POST /v1/embeddings": embeddings,
+        "POST /v1/chat/completions": chat,
+        "POST /session/create": told,
+        "POST /rag-mcp/results": told,
+    }
+    with HttpPeer(routes) as peer, capture_logs() as logs:
+        api = f"{peer.url}/v1"
+        made = RAGMCPEngine(llm_url=api, encoder=f"{api}#model", mcp_brainstorming_endpoint=peer.url)
+        made.pareto_registry = ParetoMCPRegistry(
+            [tool_spec("oven", "acme", description="Bake \ud800 bread.")]
+        )
+        await made.initialize()
+        result = await made.execute_rag_mcp_pipeline("bake \udc00 bread")
+        assert names(result) == ["oven@acme"]
+        assert result.pipeline_metadata["searched_by"] == "encoder"
+        assert result.pipeline_metadata["validated_by"] == "llm"
+        assert "bake ? bread" in peer.seen[-1].body
+    assert logs == []

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from mcp_federation.engine.http import exchange
+from mcp_federation.engine.text import well_formed
 from mcp_federation.engine.types import RAGMCPPipelineResult
 from mcp_federation.errors import FederationError
 from mcp_federation.logs import get_logger
@@ -55,7 +56,7 @@ class BrainstormingSession:
             {
                 "session_id": self._session_id,
                 "pipeline_id": result.query.query_id,
-                "query": result.query.original_query,
+                "query": well_formed(result.query.original_query),
                 "selected_mcps": selected,
             },
         )

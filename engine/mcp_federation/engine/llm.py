@@ -1,5 +1,6 @@
 """A language model behind an OpenAI-compatible chat endpoint, and scores by it."""
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
@@ -9,6 +10,7 @@ from msgspec import Meta, Struct
 
 from mcp_federation.engine.http import bearer, exchange
 from mcp_federation.engine.search.request import MAX_REQUEST
+from mcp_federation.engine.text import well_formed
 from mcp_federation.engine.types import MCPToolSpec
 from mcp_federation.errors import ServerUnavailable
 
@@ -112,7 +114,7 @@ class ChatEndpoint:
                 "response_format": {"type": "json_schema", "json_schema": strict} if schema else plain,
                 "messages": [
                     {"role": "system", "content": instructions},
-                    {"role": "user", "content": msgspec.json.encode(data).decode()},
+                    {"role": "user", "content": well_formed(json.dumps(data, ensure_ascii=False))},
                 ],
             },
             peer="the chat endpoint",

@@ -36,6 +36,11 @@ def normalise(text: str) -> str:
     return unicodedata.normalize("NFC", bare)
 
 
+def well_formed(text: str) -> str:
+    """The text with a `?` for each lone surrogate, which UTF-8 cannot hold."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def terms(text: str) -> list[str]:
     """The text's terms in order: English words stemmed, stop words and single letters left out.
 

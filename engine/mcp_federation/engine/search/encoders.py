@@ -11,6 +11,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from mcp_federation.engine.http import bearer, exchange
+from mcp_federation.engine.text import well_formed
 from mcp_federation.errors import InvalidRequest, ServerUnavailable
 
 Floats = NDArray[np.float32]
@@ -63,7 +64,7 @@ class EmbeddingsEndpoint:
             headers=bearer(self._key),
             timeout=self._timeout,
             max_bytes=_MAX_ANSWER,
-            body={"model": self._model, "input": [text[:MAX_CHARACTERS] for text in texts]},
+            body={"model": self._model, "input": _readable(texts)},
             peer="the embeddings endpoint",
         )
         if status != 200:
@@ -101,9 +102,7 @@ class SentenceTransformerEncoder:
 
     async def encode(self, texts: Sequence[str]) -> Floats:
         """Run the model in a thread."""
-        vectors = await asyncio.to_thread(
-            self._model.encode, [text[:MAX_CHARACTERS] for text in texts], convert_to_numpy=True
-        )
+        vectors = await asyncio.to_thread(self._model.encode, _readable(texts), convert_to_numpy=True)
         return units(np.asarray(vectors, dtype=np.float32))
 
 
@@ -128,7 +127,11 @@ def configured_encoder(setting: str | None) -> TextEncoder | None:
     raise InvalidRequest("an encoder is static, sentence-transformers:MODEL, or an http(s) URL with #MODEL")
 
 
+def _readable(texts: Sequence[str]) -> list[str]:
+    return [well_formed(text[:MAX_CHARACTERS]) for text in texts]
+
+
 def units(vectors: Floats) -> Floats:
     """The rows as unit vectors; a row of zeros stays one."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
     return (vectors / np.where(lengths == 0, 1, lengths)).astype(np.float32)
