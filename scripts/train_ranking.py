@@ -4,7 +4,7 @@ Coordinate ascent on nDCG@10 over the weights of `FEATURES`, from the plain fusi
 itself, and groups of sets count by how much they gain over the fusion, times the root of their requests. It
 is the mean of several climbs, each in an order of its own: what chance gives one of them, others do not have.
 What is written is learned from all groups; printed as well is what each gets by weights that are learned
-from the others.
+from the others, and what sets get that are held out.
 """
 
 import argparse
@@ -140,12 +140,7 @@ def mean(values: Iterable[float]) -> float:
 
 def main() -> None:
     args = arguments()
-    folders = [load_sets(folder, sample=args.sample) for folder in args.data]
-    sets = {
-        data.name: gather(data, args.encoder.get(data.name) or default_encoder())
-        for folder in folders
-        for data in folder
-    }
+    sets = _gathered(args.data, args)
     grouped = [[name for name in group.split(",") if name in sets] for group in args.group]
     grouped += [[name] for name in sets if not any(name in group for group in grouped)]
     groups = [[sets[name] for name in group] for group in grouped]
@@ -155,10 +150,21 @@ def main() -> None:
         for name in group:
             figures = (sets[name].ndcg(tried) for tried in (column(FUSION), weights, others))
             print("{}: {:.3f} fused, {:.3f} learned, {:.3f} learned from the others".format(name, *figures))
+    for name, data in _gathered(args.held_out, args).items():
+        figures = (data.ndcg(tried) for tried in (column(FUSION), weights))
+        print("{}: {:.3f} fused, {:.3f} learned from the others".format(name, *figures))
     slope, middle = calibrate(sets.values(), weights)
     chosen = {name: round(float(weight), 3) for name, weight in zip(FEATURES, weights, strict=True) if weight}
     ranking = Ranking(chosen, round(slope, 3), round(middle, 3))
     args.out.write_bytes(msgspec.json.format(msgspec.json.encode(ranking), indent=2) + b"\n")
+
+
+def _gathered(folders: Sequence[Path], args: argparse.Namespace) -> dict[str, Candidates]:
+    return {
+        data.name: gather(data, args.encoder.get(data.name) or default_encoder())
+        for folder in folders
+        for data in load_sets(folder, sample=args.sample)
+    }
 
 
 def encoders(text: str) -> dict[str, StaticEncoder]:
@@ -176,6 +182,9 @@ class _Merged(argparse.Action):
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, action="append", required=True, help="a folder of sets")
+    parser.add_argument(
+        "--held-out", type=Path, action="append", default=[], help="a folder of sets that only measure"
+    )
     parser.add_argument("--group", action="append", default=[], help="sets that count as one: a,b")
     parser.add_argument(
         "--encoder",

@@ -1,7 +1,8 @@
 """Write public sets of requests with tools in the benchmark's form: `python scripts/training_sets.py --help`.
 
 The repositories (`SETS` names them with their licences) lie checked out side by side in one folder. What the
-benchmark asks is not written: a request that a set of `--benchmark` has is left out.
+benchmark asks is not written: a request that a set of `--benchmark` has is left out. The sets of `HELD_OUT`
+measure; nothing is learned from them.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file
 
+from scripts import held_out_readers as held_out
 from scripts import training_readers as readers
 from scripts.training_readers import Written, described, lines
 
@@ -39,6 +41,14 @@ SETS: Mapping[str, tuple[str, str, Callable[[Path], Written]]] = {
     "apizoo": ("gorilla", "Apache-2.0", readers.apizoo),
 }
 """By the set's name: its repository's folder, its licence, and its reader."""
+
+HELD_OUT: Mapping[str, tuple[str, Callable[[Path], Written]]] = {
+    "acebench": ("ACEBench", held_out.acebench),
+    "azuremcp": ("mcp", held_out.azure_mcp),
+    "tooltalk": ("ToolTalk", held_out.tooltalk),
+    "ultratool": ("UltraTool", held_out.ultratool),
+}
+"""The same of sets that are not learned from, whatever their licence."""
 
 
 def tool_lists(path: Path) -> Written:
@@ -72,6 +82,7 @@ def main() -> None:
     parser.add_argument("--benchmark", type=Path, required=True, help="the sets that are not to be learned")
     parser.add_argument("--tool-lists", type=Path, help="rows of tools without requests")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
+    parser.add_argument("--held-out", type=Path, help="the folder for sets that are not learned from")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     asked = frozenset(
@@ -81,6 +92,10 @@ def main() -> None:
     )
     for name, (repository, _, reader) in SETS.items():
         write(reader(args.repositories / repository), name, args.out, asked)
+    if args.held_out:
+        args.held_out.mkdir(parents=True, exist_ok=True)
+        for name, (repository, held_out_reader) in HELD_OUT.items():
+            write(held_out_reader(args.repositories / repository), name, args.held_out, frozenset())
     if args.tool_lists:
         write(tool_lists(args.tool_lists), "lists", args.out, asked)
 
