@@ -144,6 +144,27 @@ async def test_no_task_outlives_the_engine() -> None:
         assert asyncio.all_tasks() == before
 
 
+async def test_no_task_is_left_of_an_engine_that_was_given_up_while_it_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before, source, entered = asyncio.all_tasks(), Fickle(), asyncio.Event()
+
+    async def hang(_: OnChange) -> None:
+        entered.set()
+        await asyncio.Event().wait()
+
+    source.fails = False
+    monkeypatch.setattr(source, "start", hang)
+    made = await asyncio.to_thread(FederatedRAGMCPEngine, enable_llm_validation=False, sources=[source])
+    opening = asyncio.ensure_future(made.__aenter__())
+    await entered.wait()
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert asyncio.all_tasks() == before
+    assert source.stopped == 1
+
+
 def test_pauses_double_from_a_second_to_a_minute_and_are_drawn_by_chance() -> None:
     for failures, longest in ((1, RETRY), (2, 2 * RETRY), (4, 8 * RETRY), (50, INTERVAL), (0, INTERVAL)):
         drawn = [pause_after(failures) for _ in range(50)]

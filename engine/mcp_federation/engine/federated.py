@@ -143,7 +143,11 @@ class FederatedRAGMCPEngine(RAGMCPEngine):
         self._note(await asyncio.gather(*stops, return_exceptions=True))
 
     async def __aenter__(self) -> Self:
-        await self.initialize()
+        try:
+            await self.initialize()
+        except BaseException:
+            await self.aclose()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
