@@ -1,8 +1,9 @@
 """What a node does under more load than it can carry: `python -m benchmarks.overload [--json FILE]`.
 
 Calls come at random times at a given rate, whether the earlier ones are answered or not: an open loop, as
-callers who do not know of each other make it. Each is one request on the bus, without any retry. The tool
-takes its time: what the node can carry is set by how many calls it runs at once, and not by this machine.
+callers who do not know of each other make it. Each is one request on the bus, without any retry; with
+`--client` it is a call of one Python client, which tries again what was refused. The tool takes its time:
+what the node can carry is set by how many calls it runs at once, and not by this machine.
 """
 
 import argparse
@@ -144,8 +145,21 @@ def asking(bus: NatsBus, tool: str) -> Ask:
     return ask
 
 
-async def start(group: Group, in_flight: int) -> str:
-    """Start nats-server, governance and the node; the URL, once the tools are published."""
+def trying_again(client: FederationClient, tool: str) -> Ask:
+    """The same by the Python client, which tries again what was refused."""
+
+    async def ask() -> str:
+        try:
+            await client.execute(f"{tool}@{NODE}", {"seconds": PAUSE}, timeout=TIMEOUT)
+        except FederationError as error:
+            return error.code
+        return ""
+
+    return ask
+
+
+async def start(group: Group, in_flight: int) -> tuple[str, Path]:
+    """Start nats-server, governance and the node; its URL and governance's key, once all is published."""
     url = await start_nats(group)
     state = group.folder / "state"
     state.mkdir(mode=0o700)
@@ -166,7 +180,7 @@ async def start(group: Group, in_flight: int) -> str:
             lambda: all(state_of.get(NODE, name) for name in TOOLS.values()), 60
         ):
             raise StartFailed(f"the node did not publish its tools: {group.last_line('node')}")
-    return url
+    return url, key_file
 
 
 async def measure(options: argparse.Namespace, folder: Path, progress: Console) -> dict[str, list[Step]]:
@@ -174,12 +188,16 @@ async def measure(options: argparse.Namespace, folder: Path, progress: Console) 
     steps: dict[str, list[Step]] = {}
     rng = random.Random(options.seed)
     with Group(folder) as group:
-        url = await start(group, IN_FLIGHT)
-        async with await NatsBus.connect(url) as bus:
+        url, key_file = await start(group, IN_FLIGHT)
+        async with (
+            await NatsBus.connect(url) as bus,
+            FederationClient.connect(url, read_trusted_keys([str(key_file)])) as client,
+        ):
             gc.collect()
             gc.freeze()
             for kind in options.only or TOOLS:
-                ask = asking(bus, TOOLS[kind])
+                tool = TOOLS[kind]
+                ask = trying_again(client, tool) if options.client else asking(bus, tool)
                 await capacity(ask, IN_FLIGHT, 0.5)
                 carried = await capacity(ask, IN_FLIGHT, options.seconds)
                 progress.print(f"[dim]{kind}: {carried:,.0f} calls/s with {IN_FLIGHT} in flight")
@@ -240,6 +258,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overload", description=__doc__.split(":")[0])
     parser.add_argument("--seconds", type=float, default=2.0, help="for each rate (2)")
     parser.add_argument("--only", action="append", choices=TOOLS, help="only this kind of server; repeatable")
+    parser.add_argument("--client", action="store_true", help="calls of the Python client, with its retries")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured there")
     options = parser.parse_args(argv)

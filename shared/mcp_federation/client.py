@@ -26,7 +26,7 @@ from mcp_federation.errors import (
     Overloaded,
     ToolNotFound,
 )
-from mcp_federation.retries import Call, OnProgress, check_callback
+from mcp_federation.retries import Allowance, Call, OnProgress, check_callback
 from mcp_federation.trust.approvals import ApprovalVerifier
 from mcp_federation.trust.keys import TrustedKey
 from mcp_federation.trust.policy import Policy
@@ -60,6 +60,7 @@ class FederationClient:
         waits_for_room: bool = True,
     ) -> None:
         self._waits_for_room = waits_for_room
+        self._allowance = Allowance()
         self.catalog = catalog
         self._balancer = Balancer(home=home) if balancer is None else balancer
         self._attempts = Attempts(
@@ -173,7 +174,7 @@ class FederationClient:
             raise NotExecutable(f"{name!r} is described only: nothing runs it")
         timeout = min(timeout, LONGEST)
         deadline = time.monotonic() + timeout
-        call = Call(providers, args, kwargs, deadline, on_progress)
+        call = Call(providers, args, kwargs, deadline, self._allowance, on_progress)
         try:
             return await self._try_each(call)
         except _RefusedError:
@@ -191,7 +192,9 @@ class FederationClient:
                 break
             try:
                 arguments = bind(tool.tool, call.args, call.kwargs)
-                return tool, await self._attempts.make(tool, arguments, max(left, 0.001), call)
+                result = await self._attempts.make(tool, arguments, max(left, 0.001), call)
+                self._allowance.earn()
+                return tool, result
             except FederationError as error:
                 call.errors.append(error)
                 if not call.may_go_on(error, tool):

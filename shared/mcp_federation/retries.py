@@ -35,8 +35,8 @@ MAX_DEATHS = 2
 RECONNECT_PAUSE = 0.3
 """Seconds that a lost connection is given before the next try."""
 
-MAX_PAUSE = 0.5
-"""A node that asks for more seconds than that is not tried again: its hint goes to the caller."""
+MAX_WAITS = 8
+"""How often each provider is asked that is overloaded, the first time included."""
 
 # The first two pauses are up to 0.1 and 0.2 s: a node that is gone is told within 0.3 s.
 _jitter = wait_random_exponential(multiplier=0.1, max=2)
@@ -60,6 +60,30 @@ def new_request_id() -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
+class Allowance:
+    """How often the calls of one client may ask overloaded providers again: more often as those answer.
+
+    Under a lasting overload a try only takes the place of another call: then there is one more for every ten
+    answers (as with gRPC's retry throttling, gRFC A6). A client begins with `FIRST`.
+    """
+
+    FIRST = 100.0
+    EARNED = 0.1
+
+    def __init__(self) -> None:
+        self._left = self.FIRST
+
+    def earn(self) -> None:
+        """A call was answered."""
+        self._left = min(self._left + self.EARNED, self.FIRST)
+
+    def take(self) -> bool:
+        """Whether one more try is allowed; then it is taken."""
+        allowed = self._left >= 1
+        self._left -= allowed
+        return allowed
+
+
 @dataclass(slots=True)
 class Call:
     """One call over all its tries; `deadline` is in `time.monotonic()`."""
@@ -68,6 +92,7 @@ class Call:
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
     deadline: float
+    allowance: Allowance
     on_progress: OnProgress | None = None
     errors: list[FederationError] = field(default_factory=list)
     _request_ids: dict[str, str] = field(default_factory=dict)
@@ -99,10 +124,12 @@ class Call:
         return _jitter(state) + self._asked_pause
 
     def is_over(self, state: RetryCallState) -> bool:
-        """Whether the tries are used up, or the next is beyond the deadline or not worth waiting for."""
-        then = time.monotonic() + state.upcoming_sleep
-        used_up = state.attempt_number >= MAX_TRIES
-        return used_up or then >= self.deadline or self._asked_pause > MAX_PAUSE
+        """Whether the tries are used up, or the next would be beyond the deadline."""
+        refused = isinstance(self.errors[-1], Overloaded)
+        used_up = state.attempt_number >= (MAX_WAITS if refused else MAX_TRIES)
+        if used_up or time.monotonic() + state.upcoming_sleep >= self.deadline:
+            return True
+        return refused and not self.allowance.take()
 
     @property
     def _deaths(self) -> int:
@@ -111,7 +138,7 @@ class Call:
 
     @property
     def _asked_pause(self) -> float:
-        return max(map(_asked_pause, self.errors))
+        return max(map(_asked_pause, self.errors[-len(self.providers) :]))
 
     @property
     def refusal(self) -> FederationError:

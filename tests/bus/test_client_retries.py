@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mcp_federation import retries
 from mcp_federation.balancing import Balancer
 from mcp_federation.bus.protocol import Bus, Delivery, Reply
 from mcp_federation.catalog.replica import CatalogReplica
@@ -31,7 +32,7 @@ from mcp_federation.errors import (
     ToolFailed,
     ToolNotFound,
 )
-from mcp_federation.retries import MAX_TRIES
+from mcp_federation.retries import MAX_TRIES, MAX_WAITS, Allowance
 from mcp_federation.trust.approvals import ApprovalVerifier
 from tests.conftest import Connect
 from tests.support.publishing import Publisher
@@ -109,23 +110,54 @@ async def test_another_call_has_another_id(mesh: Mesh) -> None:
     assert len(set(mesh.ids)) == 2
 
 
+@pytest.fixture
+def no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "_jitter", lambda _: 0.0)
+
+
+@pytest.mark.usefixtures("no_jitter")
 async def test_a_node_that_stays_overloaded_is_tried_a_bounded_number_of_times(mesh: Mesh) -> None:
     await mesh.node("acme", *[FULL] * 10)
     with pytest.raises(Overloaded) as caught:
         await mesh.call()
     assert caught.value.details == FULL.details
+    assert len(mesh.calls) == MAX_WAITS
+
+
+@pytest.mark.usefixtures("no_jitter")
+async def test_a_node_that_nobody_answers_for_is_tried_less_often_than_one_that_is_full(mesh: Mesh) -> None:
+    await mesh.node("acme", *[NodeUnavailable("gone")] * 10)
+    with pytest.raises(NodeUnavailable):
+        await mesh.call()
     assert len(mesh.calls) == MAX_TRIES
 
 
-async def test_a_pause_that_a_node_asks_for_is_kept(mesh: Mesh) -> None:
-    await mesh.node("acme", Overloaded("full", {"retry_after_ms": 200}))
+@pytest.mark.usefixtures("no_jitter")
+async def test_under_a_lasting_overload_calls_are_tried_once(mesh: Mesh) -> None:
+    await mesh.node("acme", *[FULL] * 1000)
+    calls = 0
+    while len(mesh.calls) < calls + Allowance.FIRST:
+        calls += 1
+        with pytest.raises(Overloaded):
+            await mesh.call()
+    assert len(mesh.calls) == calls + Allowance.FIRST
+    for _ in range(3):
+        calls += 1
+        with pytest.raises(Overloaded):
+            await mesh.call()
+    assert len(mesh.calls) == calls + Allowance.FIRST
+
+
+@pytest.mark.parametrize("hint", [200, 700])
+async def test_a_pause_that_a_node_asks_for_is_kept(mesh: Mesh, hint: int) -> None:
+    await mesh.node("acme", Overloaded("full", {"retry_after_ms": hint}))
     began = time.monotonic()
     assert await mesh.call() == "from acme"
-    assert time.monotonic() - began >= 0.2
+    assert time.monotonic() - began >= hint / 1000
 
 
 @pytest.mark.parametrize("hint", [60_000, 2**63, 1e300])
-async def test_a_long_pause_is_left_to_the_caller(mesh: Mesh, hint: float) -> None:
+async def test_a_pause_beyond_the_deadline_is_left_to_the_caller(mesh: Mesh, hint: float) -> None:
     await mesh.node("acme", Overloaded("full", {"retry_after_ms": hint}))
     with pytest.raises(Overloaded):
         await mesh.call()
@@ -221,7 +253,8 @@ async def test_what_surely_did_not_run_counts_for_no_death(mesh: Mesh) -> None:
     assert await mesh.call() == "from acme"
 
 
-@pytest.mark.parametrize("later", [(FULL, FULL), (ToolNotFound("withdrawn"),)])
+@pytest.mark.usefixtures("no_jitter")
+@pytest.mark.parametrize("later", [(FULL,) * (MAX_WAITS - 1), (ToolNotFound("withdrawn"),)])
 async def test_what_may_have_run_is_never_told_as_what_did_not(
     mesh: Mesh, later: tuple[FederationError, ...]
 ) -> None:
