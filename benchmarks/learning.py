@@ -5,9 +5,10 @@ predictor, privacy and metrics code. Who calls takes the provider that the engin
 balanced objective, and learns from what became of it; the oracle knows the true figures. Regret is the
 oracle's expected value minus that of the provider taken, summed over the calls. The arms:
 
-    alone       each organisation learns from its own calls only
+    alone       each organisation learns from its own calls only, and explores at the full rate
     records     every record is shared
-    statistics  only what the default policy lets out: 20 executions or more, noise at epsilon = 1
+    statistics  only what the default policy lets out: 20 executions or more, noise at epsilon = 1; it goes
+                through the code that releases it, with noise of OpenDP's distribution that can be seeded
     ... lying   one organisation in ten reports itself perfect and its rivals broken, all the time, in either
                 arm at once and without the noise that the honest add
 
@@ -24,7 +25,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 from random import Random
@@ -246,7 +247,7 @@ def simulate(world: World, arms: Sequence[str] = ARMS, repeats: int = 1) -> dict
     found: dict[str, Any] = {}
     for arm in arms:
         began = time.perf_counter()
-        worlds = [World(**{**vars(world), "seed": world.seed + 100 * repeat}) for repeat in range(repeats)]
+        worlds = [replace(world, seed=seed) for seed in _seeds(world, repeats)]
         totals = [list(accumulate(Simulation(varied, arm).regrets())) for varied in worlds]
         regret = {str(mark): [each[mark - 1] for each in totals] for mark in marks}
         alone = found["alone"]["regret"] if "alone" in found else {}
@@ -259,6 +260,11 @@ def simulate(world: World, arms: Sequence[str] = ARMS, repeats: int = 1) -> dict
             "seconds": round(time.perf_counter() - began, 1),
         }
     return found
+
+
+def _seeds(world: World, repeats: int) -> list[int]:
+    """Of the worlds that differ in their seed."""
+    return [world.seed + 100 * repeat for repeat in range(repeats)]
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -306,7 +312,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = simulate(world, chosen.arm or ARMS, chosen.repeats)
     print_figures(Console(width=WIDTH), world, chosen.repeats, found)
     if chosen.json:
-        chosen.json.write_text(json.dumps({"world": vars(world), "arms": found}, indent=2) + "\n")
+        figures = {"world": vars(world), "seeds": _seeds(world, chosen.repeats), "arms": found}
+        chosen.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
 
-from benchmarks.learning import ARMS, Simulation, World, interval, main
+from benchmarks.learning import ARMS, SeededNoise, Simulation, World, interval, main
+from mcp_federation.privacy.noise import LaplaceNoise
 
 SMALL = World(organisations=4, tools=2, providers=3, calls=40)
 
@@ -78,6 +80,7 @@ def test_it_prints_a_table_and_writes_the_same_as_json(
     figures = json.loads(written.read_text())
     assert set(figures["arms"]) == {"alone", "records"}
     assert figures["world"]["calls"] == 20
+    assert figures["seeds"] == [1, 101, 201, 301, 401]
     regrets = figures["arms"]["records"]["regret"]["20"]
     alone = figures["arms"]["alone"]["regret"]["20"]
     assert figures["arms"]["records"]["of_alone"]["20"] == [
@@ -85,6 +88,16 @@ def test_it_prints_a_table_and_writes_the_same_as_json(
     ]
     mean, half = interval(regrets)
     assert f"{mean:.1f} ± {half:.1f}" in capsys.readouterr().out
+
+
+def test_its_noise_is_distributed_as_that_which_is_released() -> None:
+    scale = 128.0
+    for noise in (SeededNoise(Random(1)), LaplaceNoise()):
+        drawn = [noise.draw(scale) for _ in range(2000)]
+        for times in (-2.0, -1.0, 0.0, 1.0, 2.0):
+            within = math.exp(-abs(times)) / 2  # of Laplace's distribution, beyond so many scales
+            share = sum(draw <= times * scale for draw in drawn) / len(drawn)
+            assert share == pytest.approx(within if times <= 0 else 1 - within, abs=0.06)
 
 
 def test_the_interval_is_students() -> None:
