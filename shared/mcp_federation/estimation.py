@@ -146,7 +146,7 @@ def evidence(
     ]
     known = worth(total(callers))
     claims = [
-        scaled(worth_at_most(tally, _outvoted(credit(reporter), known)), trust(reporter))
+        worth_at_most(tally, _outvoted(credit(reporter), known))
         for reporter, tally in reports.items()
         if reporter in interested
     ]

@@ -240,6 +240,12 @@ def test_a_provider_that_proved_right_about_its_other_tools_is_believed_more() -
     assert predictor.trust.credit("acme", of_a_rival=True) == OWN_WEIGHT
 
 
+def test_what_a_provider_whom_nobody_knows_says_of_itself_counts_for_four_executions() -> None:
+    predictor = PerformancePredictor()
+    predictor.report("clock", "acme", {"acme": seen(100)})
+    assert predictor.predict("clock").executions == pytest.approx(4)
+
+
 def test_what_others_say_gives_way_where_a_few_calls_from_here_contradict_it() -> None:
     predictor = PerformancePredictor()
     predictor.report("broke", "acme", {f"caller{which}": seen(30, 0.95) for which in range(8)})
