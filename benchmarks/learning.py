@@ -187,7 +187,7 @@ class Simulation:
         predictor = self.predictors[node]
         candidates = [Candidate(name, 1.0, predictor.predict(name)) for name in by_name]
         ranked = rank(candidates, OBJECTIVE)
-        first = self.explorers[node].explore(ranked, OBJECTIVE, predictor.callers)[0]
+        first = self.explorers[node].explore(ranked, OBJECTIVE, predictor.explorers)[0]
         chosen = by_name[first.candidate.name]
         success, latency = chosen.call(self.calling)
         predictor.observe(chosen.name, success=success, latency_ms=latency)

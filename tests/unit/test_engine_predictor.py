@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from mcp_federation.contract.messages import Tally
-from mcp_federation.engine.predictor import HALF_LIFE, PerformancePredictor, Place
+from mcp_federation.engine.predictor import (
+    EXPLORERS,
+    HALF_LIFE,
+    NOISY_EXPLORERS,
+    PerformancePredictor,
+    Place,
+)
 from mcp_federation.engine.trust import ReporterTrust
 from mcp_federation.estimation import EMPTY, HALF_COST, OWN_WEIGHT
 
@@ -312,12 +318,21 @@ def test_a_provider_is_not_blamed_for_the_way_to_it() -> None:
     assert predictor.trust.of("acme") > 0.7
 
 
-def test_callers_are_those_who_lately_reported_on_a_tool_that_is_not_theirs() -> None:
+def test_those_explore_for_each_other_who_lately_reported_on_a_tool_that_is_not_theirs() -> None:
     clock = Clock()
     predictor = PerformancePredictor(clock)
+    assert predictor.explorers == 1
     predictor.report("t", "acme", {"acme": seen(100), "globex": seen(30)})
-    predictor.report("u", "initech", {"initech": seen(100), "globex": seen(30)})
-    assert predictor.callers == 1
+    predictor.report("u", "initech", {"initech": seen(100), "hooli": seen(30)})
+    assert predictor.explorers == 2
     clock.now += 2 * HALF_LIFE
-    predictor.report("u", "initech", {"acme": seen(30), "hooli": seen(30)})
-    assert predictor.callers == 2
+    assert predictor.explorers == 1
+
+
+def test_no_crowd_ends_the_exploring_and_more_divide_it_whose_word_is_noisy() -> None:
+    crowd = {f"caller{number}": seen(30) for number in range(1000)}
+    predictor = PerformancePredictor()
+    predictor.report("t", "acme", crowd)
+    assert predictor.explorers == EXPLORERS
+    predictor.report("t", "acme", crowd | {"globex": replace(seen(30), noise=3.0)})
+    assert predictor.explorers == NOISY_EXPLORERS

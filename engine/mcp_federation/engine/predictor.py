@@ -47,6 +47,12 @@ TOOL_SHARE = 5.0
 FIRST_GUESS = 0.9
 """The probability of success of a tool of which nothing at all is known."""
 
+EXPLORERS = 5
+"""How many callers explore for each other at most: no crowd, and no invented one, ends the exploring."""
+
+NOISY_EXPLORERS = 20
+"""The same where they report with noise: what one of them tries then tells the others little, and late."""
+
 CONFIDENCE = 0.9
 """How sure intervals are."""
 
@@ -140,6 +146,7 @@ class PerformancePredictor:
         self._levels: dict[tuple[str, ...], tuple[Tally, float]] = {}
         self._offers: dict[str, set[str]] = {}
         self._callers: dict[str, float] = {}
+        self._noise_at = -math.inf
         self.trust = ReporterTrust()
 
     def put(self, name: str, place: Place) -> None:
@@ -178,15 +185,19 @@ class PerformancePredictor:
         """Take in what others say of the tool, by reporter; it replaces what they said before."""
         known = self._known(name)
         known.provider, known.reports, known.reported_at = provider, dict(reports), self._clock()
-        self._callers.update(dict.fromkeys(reports.keys() - {provider}, known.reported_at))
+        for reporter in reports.keys() - {provider}:
+            self._callers[reporter] = known.reported_at
+            if reports[reporter].noise:
+                self._noise_at = known.reported_at
         self._compare(name, known)
         self._share(known)
 
     @property
-    def callers(self) -> int:
-        """How many lately reported on tools that are not theirs: they choose, and we hear what they learn."""
+    def explorers(self) -> int:
+        """How many explore for each other: who lately reported on tools that are not theirs, or we alone."""
         since = self._clock() - HALF_LIFE
-        return sum(heard >= since for heard in self._callers.values())
+        callers = sum(heard >= since for heard in self._callers.values())
+        return max(1, min(callers, NOISY_EXPLORERS if self._noise_at >= since else EXPLORERS))
 
     def is_measured(self, name: str) -> bool:
         """Whether anything was seen of the tool, here or elsewhere."""

@@ -27,16 +27,13 @@ OFF_FRONT_FACTOR = 0.8
 HALF_LATENCY_MS = 1000.0
 
 EXPLORATION_RATE = 0.05
-"""The share of recommendations that may put a tool first to learn about it; callers who report divide it."""
-
-EXPLORERS = 5
-"""Among how many callers the exploring is divided at most: no crowd, and no invented one, ends it."""
+"""The share of recommendations that may put a tool first to learn about it; those who explore divide it."""
 
 COLD = 20.0
 """Executions below which a tool is cold."""
 
 BLIND = 0.1
-"""The share of chances to explore at which any tool that fits is tried: no word of others keeps one out."""
+"""The share of unused chances at which any tool that fits is tried: no word of others keeps one out."""
 
 CLOSE = 0.9
 """The share of the best relevance that a tool must have to be tried instead."""
@@ -117,9 +114,10 @@ def _on_front(candidates: Sequence[Candidate]) -> list[bool]:
 class Explorer:
     """Puts a cold tool first now and then, by Thompson sampling (1933), at no more than a fixed rate.
 
-    Every recommendation earns `rate` of a chance, so that of n at most `rate x n + 1` explore. Where callers
-    report what they learn, they explore for each other, and each earns its part of the rate. A chance is
-    gone when what is first proves best by the sample too: the surer the figures, the less is explored.
+    Every recommendation earns `rate` of a chance, so that of n at most `rate x n` explore; those who explore
+    for each other earn a part of it each. A chance waits for a sample by which a cold tool is the best, until
+    the next one is earned: the surer the figures, the more chances go unused. One of ten of those tries any
+    tool.
     """
 
     def __init__(self, rate: float = EXPLORATION_RATE, random: Random | None = None) -> None:
@@ -128,25 +126,22 @@ class Explorer:
         self._earned = 0.0
 
     def explore(
-        self, ranked: Sequence[Ranked], objective: Objective = Objective.BALANCED, callers: int = 1
+        self, ranked: Sequence[Ranked], objective: Objective = Objective.BALANCED, explorers: int = 1
     ) -> list[Ranked]:
         """The same, perhaps with a cold tool first whose figures, as they might be, are the best.
 
-        `callers` is how many callers report what they learn; perhaps we are among them.
+        `explorers` is how many explore for each other.
         """
-        self._earned = min(self._earned + self._rate / min(max(callers, 1), EXPLORERS), 1.0)
-        close = [entry for entry in ranked if entry.candidate.runnable]
-        best = max((entry.candidate.relevance for entry in close), default=0.0)
-        close = [entry for entry in close if entry.candidate.relevance >= CLOSE * best]
-        if self._earned < 1.0 or len(close) < 2:
+        self._earned = min(self._earned + self._rate / explorers, 2.0)
+        close = _close(ranked)
+        if self._earned < 1 or not close:
             return list(ranked)
-        self._earned -= 1.0
-        if self._random.random() < BLIND:
-            chosen = self._random.choice(close)
-        else:
-            chosen = max(close, key=lambda entry: self._sampled(entry.candidate, objective))
-            if chosen.candidate.prediction.executions >= COLD:
+        chosen = max(close, key=lambda entry: self._sampled(entry.candidate, objective))
+        if chosen is ranked[0] or chosen.candidate.prediction.executions >= COLD:
+            if self._earned < 2:
                 return list(ranked)
+            chosen = self._random.choice(close) if self._random.random() < BLIND else ranked[0]
+        self._earned -= 1
         if chosen is ranked[0]:
             return list(ranked)
         first = Ranked(chosen.candidate, chosen.worth, chosen.on_front, explored=True)
@@ -156,3 +151,10 @@ class Explorer:
         success, p50_ms = candidate.prediction.sampled(self._random)
         worth = utility(objective, success, p50_ms, candidate.prediction.mean_cost)
         return candidate.relevance**2 * worth
+
+
+def _close(ranked: Sequence[Ranked]) -> list[Ranked]:
+    """Those that can be run and are nearly as relevant as the most relevant of them."""
+    runnable = [entry for entry in ranked if entry.candidate.runnable]
+    best = max((entry.candidate.relevance for entry in runnable), default=0.0)
+    return [entry for entry in runnable if entry.candidate.relevance >= CLOSE * best]

@@ -22,7 +22,7 @@ def recommendations(
     See `recommendation` for the rule. What cannot be run now comes last, and says so.
     """
     candidates = list(_candidates(registry, found))
-    ranked = explorer.explore(rank(candidates, objective), objective, registry.callers)
+    ranked = explorer.explore(rank(candidates, objective), objective, registry.explorers)
     by_tool: dict[tuple[str, str], list[Ranked]] = {}
     for entry in ranked:
         by_tool.setdefault(what_tool(_spec(registry, entry)), []).append(entry)

@@ -78,9 +78,9 @@ class ParetoMCPRegistry:
         return self._predictor.predict(name)
 
     @property
-    def callers(self) -> int:
-        """How many callers lately reported what they learned of tools."""
-        return self._predictor.callers
+    def explorers(self) -> int:
+        """How many callers explore for each other."""
+        return self._predictor.explorers
 
     def performance(self, name: str) -> Performance | None:
         """What was measured of the tool, if anything."""
