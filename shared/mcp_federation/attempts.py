@@ -11,7 +11,7 @@ from typing import Any
 
 from mcp_federation.balancing import Balancer
 from mcp_federation.bus.alarms import Alarms
-from mcp_federation.bus.blobs import Blobs
+from mcp_federation.bus.blobs import Blobs, Offer
 from mcp_federation.bus.protocol import Bus, Delivery
 from mcp_federation.catalog.replica import CatalogReplica
 from mcp_federation.catalog.state import CatalogTool
@@ -112,15 +112,24 @@ class Attempts:
         }
         if not self._blobs.needed(len(payload)):
             return await self._answer(_Request(tool, payload, headers, call), timeout)
-        with await self._blobs.offer(payload, hold=timeout, timeout=timeout) as offer:
-            left = max(call.deadline - time.monotonic(), 0.001)
-            headers[Header.BLOB] = "1"
-            try:
-                return await self._answer(_Request(tool, encode(offer.blob), headers, call), left)
-            except InvalidRequest:
-                if not offer.gave_way:
-                    raise
-                raise Overloaded("the arguments had to make room before the node came for them") from None
+        offer = await self._offered(payload, timeout, call)
+        left = max(call.deadline - time.monotonic(), 0.001)
+        headers[Header.BLOB] = "1"
+        try:
+            return await self._answer(_Request(tool, encode(offer.blob), headers, call), left)
+        except InvalidRequest:
+            if not offer.gave_way:
+                raise
+            raise Overloaded("the arguments had to make room before the node came for them") from None
+
+    async def _offered(self, payload: bytes, timeout: float, call: Call) -> Offer:
+        before = call.offer
+        if before is not None:
+            if before.kept and before.holds(payload):
+                return before
+            before.release()  # first: who waits for room must not have any
+        call.offer = await self._blobs.offer(payload, hold=timeout, timeout=timeout)
+        return call.offer
 
     async def _answer(self, request: "_Request", timeout: float) -> CallResult:
         try:
@@ -165,6 +174,8 @@ class Attempts:
         left = request.call.deadline - time.monotonic()
         if left <= 0 or not is_repeatable(request.tool):
             return None
+        if Header.BLOB in request.headers:
+            return None  # the one that hangs may have fetched it
         return self._once_more(request, left, silent)
 
     async def _once_more(self, request: "_Request", timeout: float, silent: frozenset[str]) -> Delivery:

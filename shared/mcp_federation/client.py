@@ -182,8 +182,7 @@ class FederationClient:
                 raise call.refusal from None
             return await self._try_again(call)
         finally:
-            # An error holds the frames that it came through, and they the call: a circle around the payload.
-            call.errors.clear()
+            call.end()
 
     async def _try_each(self, call: Call) -> tuple[CatalogTool, CallResult]:
         for tool in call.providers:

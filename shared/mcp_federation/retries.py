@@ -11,6 +11,7 @@ import msgspec
 from tenacity import RetryCallState
 from tenacity.wait import wait_random_exponential
 
+from mcp_federation.bus.blobs import Offer
 from mcp_federation.catalog.state import CatalogTool
 from mcp_federation.contract.messages import Progress
 from mcp_federation.errors import (
@@ -95,6 +96,10 @@ class Call:
     allowance: Allowance
     on_progress: OnProgress | None = None
     errors: list[FederationError] = field(default_factory=list)
+    offer: Offer | None = None
+    """The arguments, where they do not fit a message. They are kept from one try on a node to the next: the
+    first may still be under way there, and is the one that runs."""
+
     _request_ids: dict[str, str] = field(default_factory=dict)
 
     def request_id(self, tool: CatalogTool) -> str:
@@ -105,6 +110,13 @@ class Call:
         """An instance of the tool's node has the call and seems to hang: as if the node were lost with it."""
         if self._request_ids.pop(tool.node, None) is not None:  # what has that id is cancelled at the end
             self.errors.append(NodeLost(f"the node {tool.node!r} does not answer", {"node": tool.node}))
+
+    def end(self) -> None:
+        """Keep nothing of it."""
+        if self.offer is not None:
+            self.offer.release()
+        # An error holds the frames that it came through, and they the call: a circle around the payload.
+        self.errors.clear()
 
     def may_go_on(self, error: FederationError, tool: CatalogTool) -> bool:
         """Whether the call may be tried again after this error, on whatever node."""

@@ -13,7 +13,7 @@ from mcp_federation.bus.protocol import Bus, Delivery, Reply
 from mcp_federation.catalog.replica import CatalogReplica
 from mcp_federation.client import FederationClient
 from mcp_federation.contract.mcp import CallResult
-from mcp_federation.contract.messages import encode
+from mcp_federation.contract.messages import Blob, decode, encode
 from mcp_federation.contract.subjects import CATALOG_STREAM, EXECUTE, RULING_STREAM, Header
 from mcp_federation.errors import (
     BusUnavailable,
@@ -101,6 +101,23 @@ async def test_an_overloaded_node_is_tried_again_under_the_same_id(mesh: Mesh) -
     assert await mesh.call() == "from acme"
     assert mesh.nodes == ["acme"] * 3
     assert len(set(mesh.ids)) == 1
+
+
+async def test_large_arguments_are_kept_from_one_try_to_the_next_and_no_longer(mesh: Mesh) -> None:
+    """The node may be at the first still, and under one id it is the first that runs."""
+    await mesh.node("acme", FULL)
+    await mesh.client.execute("echo@acme", {"text": "x" * 2_000_000}, timeout=10)
+    first, second = (decode(delivery.payload, Blob) for _, delivery in mesh.calls)
+    assert first == second
+    assert len(mesh.client._attempts._blobs) == 0
+
+
+async def test_large_arguments_are_kept_for_one_provider_at_a_time(mesh: Mesh) -> None:
+    await mesh.node("acme", FULL)
+    await mesh.node("globex")
+    await mesh.client.execute("echo", {"text": "x" * 2_000_000}, timeout=10)
+    assert mesh.nodes == ["acme", "globex"]
+    assert len(mesh.client._attempts._blobs) == 0
 
 
 async def test_another_call_has_another_id(mesh: Mesh) -> None:

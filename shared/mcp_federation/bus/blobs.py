@@ -79,6 +79,7 @@ class Offer:
         self, blob: Blob, payload: bytes, hold: float, room: Room, on_release: Callable[["Offer"], None]
     ) -> None:
         self.blob = blob
+        self.kept = True
         self.gave_way = False
         self._payload = memoryview(payload)
         self._hold = hold
@@ -93,6 +94,10 @@ class Offer:
         self._asked = self._loop.time()
         return bytes(self._payload[offset : offset + length])
 
+    def holds(self, payload: bytes) -> bool:
+        """Whether it is that payload."""
+        return self._payload == payload
+
     def give_way(self) -> None:
         """Release it where nobody asks for it."""
         if self._loop.time() - self._asked >= IDLE:
@@ -101,6 +106,7 @@ class Offer:
 
     def release(self) -> None:
         """Keep it no longer."""
+        self.kept = False
         self._timer.cancel()
         self._on_release(self)
 
