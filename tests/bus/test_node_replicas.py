@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from mcp_federation.bus.blobs import Blobs
 from mcp_federation.bus.protocol import Delivery
-from mcp_federation.contract.mcp import decode_result
-from mcp_federation.contract.messages import ErrorReply, decode
+from mcp_federation.contract.mcp import CallParams, decode_result
+from mcp_federation.contract.messages import Blob, ErrorReply, decode, encode
 from mcp_federation.contract.subjects import EXECUTE, Header
 from tests.conftest import Connect
 from tests.support.node_servers import Mesh, hurry, mesh_on, plain
@@ -37,6 +38,25 @@ async def test_no_call_fails_where_the_server_of_one_replica_is_down(mesh: Mesh)
     for number in range(CALLS):
         reply = await echo(mesh, **{Header.REQUEST_ID: f"call {number}"})
         assert decode_result(reply.payload).text == "a"
+
+
+async def test_large_arguments_are_still_there_for_the_replica_that_runs_the_call(mesh: Mesh) -> None:
+    for _ in range(2):
+        node = await mesh.node({"plain": plain()})
+    await mesh.has("plain.echo")
+    await mesh.ready(node, "plain")
+    node.servers["plain"]._link.calls = None  # lost, and its list still there
+    blobs = Blobs(mesh.bus)
+    text = "x" * 2_000_000
+    for number in range(10):
+        headers = {Header.REQUEST_ID: f"call {number}", Header.BLOB: "1", Header.ACCEPT: "interim"}
+        with await blobs.offer(encode(CallParams(name="plain.echo", arguments={"text": text}))) as offer:
+            reply = await mesh.bus.request(
+                EXECUTE.of("acme", "plain.echo"), encode(offer.blob), timeout=10, headers=headers
+            )
+        result = await blobs.fetch(decode(reply.payload, Blob), 10)
+        assert decode_result(result).text == text
+    await blobs.close()
 
 
 async def test_the_last_replica_says_that_its_server_is_down(mesh: Mesh) -> None:

@@ -32,6 +32,10 @@ class Plan:
     give_up: float | None = None
 
 
+BLAMES = ("invalid_request", "invalid_arguments", "tool_not_found", "payload_too_large", "internal_error")
+"""What no call may be told, whatever happens to nodes and servers: it is valid."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of it: a value, an error's code and whether it says that nothing ran, or that we left."""
@@ -128,6 +132,8 @@ def broken_promises(load: Load, ledger: Ledger) -> list[str]:
         found.append(f"{load.begun} calls have {len(load.outcomes)} outcomes")
     charged, put = ledger.count("charge"), ledger.count("put")
     found += [f"{call} ran {times} times" for call, times in charged.items() if times > 1]
+    blamed = Counter(each.kind for each in load.outcomes if each.kind in BLAMES)
+    found += [f"{times} calls were told {kind}" for kind, times in blamed.items()]
     for each in load.outcomes:
         ran = (charged if each.plan.tool == "charge" else put)[each.plan.call]
         if each.plan.tool in ("charge", "put") and each.kind == "value" and not ran:

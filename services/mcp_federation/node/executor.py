@@ -175,15 +175,16 @@ class Executor:
             tool = await self._awaited(name, _left(deadline), delivery)
         if not tool.executable:
             raise NotExecutable(f"{name!r} is described only: nothing runs it")
-        params = await self._params(delivery, deadline)
-        if params.name not in ("", name):
-            raise InvalidRequest(f"the params name {params.name!r}, the subject {name!r}")
-        self._checks.check(tool, params.arguments)
         server = self._servers.get(tool.server)
         if server is None:
             raise ServerDown(f"the MCP server {tool.server!r} is not available")
         if not server.connected:
+            # Before the arguments are fetched: who sends large ones keeps them for one receiver.
             self._leave_to_another(delivery)
+        params = await self._params(delivery, deadline)
+        if params.name not in ("", name):
+            raise InvalidRequest(f"the params name {params.name!r}, the subject {name!r}")
+        self._checks.check(tool, params.arguments)
         return await self._call(server, tool, params.arguments, _left(deadline), caller)
 
     async def _params(self, delivery: Delivery, deadline: float) -> CallParams:
