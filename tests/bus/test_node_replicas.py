@@ -40,6 +40,18 @@ async def test_no_call_fails_where_the_server_of_one_replica_is_down(mesh: Mesh)
         assert decode_result(reply.payload).text == "a"
 
 
+async def test_a_new_tool_can_be_called_though_a_replica_has_not_published_it_yet(mesh: Mesh) -> None:
+    await mesh.node({"plain": plain()})
+    await mesh.has("plain.echo")
+    late = await mesh.node({"plain": plain()})
+    await mesh.ready(late, "plain")
+    late.registrar.published.drop("plain.echo")  # as one that started before there was any
+    late.registrar._judgements.forget("plain.echo")
+    for number in range(CALLS):
+        reply = await echo(mesh, **{Header.REQUEST_ID: f"call {number}"})
+        assert Header.ERROR_CODE not in reply.headers, reply.payload
+
+
 async def test_large_arguments_are_still_there_for_the_replica_that_runs_the_call(mesh: Mesh) -> None:
     for _ in range(2):
         node = await mesh.node({"plain": plain()})
@@ -54,6 +66,7 @@ async def test_large_arguments_are_still_there_for_the_replica_that_runs_the_cal
             reply = await mesh.bus.request(
                 EXECUTE.of("acme", "plain.echo"), encode(offer.blob), timeout=10, headers=headers
             )
+        assert Header.ERROR_CODE not in reply.headers, reply.payload
         result = await blobs.fetch(decode(reply.payload, Blob), 10)
         assert decode_result(result).text == text
     await blobs.close()

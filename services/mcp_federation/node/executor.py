@@ -195,9 +195,8 @@ class Executor:
     async def _reply(self, result: bytes, deadline: float, caller: Caller) -> Reply:
         if not caller.takes_interim or not self._blobs.needed(len(result)):
             return Reply(result)
-        offer = await self._blobs.offer(
-            result, timeout=_left(deadline)
-        )  # kept until the caller has it, or does not come for it
+        # Kept until the caller has it, or does not come for it.
+        offer = await self._blobs.offer(result, timeout=_left(deadline))
         return Reply(encode(offer.blob), {Header.BLOB: "1"})
 
     def _name(self, subject: str) -> str:
@@ -226,6 +225,8 @@ class Executor:
         server = self._servers.get(self._registrar.holder_before(name) or "")
         is_down = self._registrar.is_down(name)
         if not is_down and self._registrar.published.get(name) is None:
+            if self._registrar.is_open(name):
+                self._leave_to_another(delivery)
             raise ToolNotFound(f"the node {self._node!r} publishes no tool {name!r}")
         self._leave_to_another(delivery)
         if is_down:

@@ -117,6 +117,10 @@ class Registrar:
         """Whether the server that had the tool is down, so that only this replica lacks it."""
         return self._servers_before.get(name) in self._awaited | self._down
 
+    def is_open(self, name: str) -> bool:
+        """Whether this replica may come to publish the tool soon, as another may have done already."""
+        return not self._settled or (name in self._tools and not self._is_done(name))
+
     def holder_before(self, name: str) -> str | None:
         """The server that the tool of that local name was published for last."""
         return self._servers_before.get(name)
