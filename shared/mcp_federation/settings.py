@@ -46,7 +46,7 @@ class Settings(BaseSettings):
         description="the largest call, and the largest result, in bytes of JSON (the SDK sends a text twice)",
     )
     max_body: int = Field(1024 * 1024, ge=1024, description="the largest request body but that of /execute")
-    max_depth: int = Field(64, ge=1, le=500, description="the deepest nesting of a request body")
+    max_depth: int = Field(64, ge=1, le=500, description="the deepest nesting of a body or of arguments")
 
     heartbeat: float = Field(2.0, gt=0, le=3600, description="seconds between a node's presences")
     poll_interval: float = Field(30.0, gt=0, description="seconds between looks at a server's tool list")

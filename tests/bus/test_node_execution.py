@@ -26,6 +26,7 @@ from mcp_federation.contract.messages import (
     encode,
 )
 from mcp_federation.contract.subjects import CANCEL, EXECUTE, METRICS_STREAM, SUBMIT, Header
+from mcp_federation.contract.text import PARSE_ASIDE
 from mcp_federation.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -179,7 +180,6 @@ MALFORMED = (
     b'{"arguments":7}',
     b'{"name":7}',
     b"\xff",
-    b"[" * 100_000,
     b'{"name":"plain.fail"}',
 )
 
@@ -239,6 +239,18 @@ async def test_a_deadline_has_a_ceiling_and_a_default(mesh: Mesh) -> None:
     assert CEILING.search((await refusal(mesh, "plain.wait", timeout_ms="60000")).message)
     assert CEILING.search((await refusal(mesh, "plain.wait", timeout_ms="9" * 15)).message)
     assert DEFAULT.search((await refusal(mesh, "plain.wait")).message)
+
+
+@pytest.mark.parametrize("padding", ["", "x" * PARSE_ASIDE])
+async def test_arguments_that_nest_deeper_than_a_server_may_bear_are_refused(
+    mesh: Mesh, padding: str
+) -> None:
+    await plain_node(mesh, max_depth=5)
+    deep: dict[str, Any] = {"a": {"b": {}}}
+    assert await mesh.call("plain.echo", text="a", padding=padding, more=deep) == "a"
+    with pytest.raises(InvalidArguments, match="nest deeper than 5 levels"):
+        await mesh.call("plain.echo", text="a", padding=padding, more={"c": deep})
+    assert isinstance(await refusal(mesh, "plain.echo", b"[" * 100_000), InvalidArguments)
 
 
 async def test_a_full_node_refuses_at_once(mesh: Mesh) -> None:

@@ -14,8 +14,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Message
 
+from mcp_federation.contract import text
+from mcp_federation.contract.text import check_utf8, nests_deeper
 from mcp_federation.edge import incoming
-from mcp_federation.edge.incoming import BodyReader, check_utf8, nests_deeper
+from mcp_federation.edge.incoming import BodyReader
 from mcp_federation.edge.problems import problem_response
 from mcp_federation.errors import InvalidArguments, Overloaded, error_from
 
@@ -34,11 +36,11 @@ def depth_of(value: Any) -> int:
     return 0
 
 
-@given(value=values, piece=st.sampled_from([1, 3, incoming.PIECE]))
+@given(value=values, piece=st.sampled_from([1, 3, text.PIECE]))
 def test_depth_counts_levels_and_no_brackets_in_strings(value: Any, piece: int) -> None:
     body = json.dumps(value).encode()
     depth = depth_of(value)
-    with patch.object(incoming, "PIECE", piece):
+    with patch.object(text, "PIECE", piece):
         assert not nests_deeper(body, depth)
         if depth:
             assert nests_deeper(body, depth - 1)
@@ -53,7 +55,7 @@ def test_text_is_told_from_other_bytes_in_pieces_of_any_size(body: bytes, piece:
             return True
         return False
 
-    with patch.object(incoming, "PIECE", piece):
+    with patch.object(text, "PIECE", piece):
         assert refuses(check_utf8) is refuses(bytes.decode)
 
 

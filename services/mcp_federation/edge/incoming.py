@@ -1,10 +1,8 @@
 """What a request brings, within bounds: a JSON body, and query parameters."""
 
 import asyncio
-from codecs import getincrementaldecoder
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
-from itertools import accumulate
 from typing import TypeVar
 
 import msgspec
@@ -12,19 +10,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Message, Receive
 
+from mcp_federation.contract.text import PARSE_ASIDE, check_utf8, nests_deeper
 from mcp_federation.errors import InvalidRequest, PayloadTooLarge
 
 BODY_TIMEOUT = 30.0
 """Seconds that a client may take to send its body."""
-
-PARSE_ASIDE = 1024 * 1024
-"""From so many bytes on, a body is checked and parsed in a thread: it would hold up all other callers."""
-
-PIECE = 256 * 1024
-"""Bytes that are looked at in one go, so that a thread lets others go on in between."""
-
-_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 LINGER = 30.0
 """Seconds that a client may go on sending a body that was refused, at most."""
@@ -123,38 +113,6 @@ class BodyReader:
         except TimeoutError:
             raise HTTPException(408, f"the body did not come within {BODY_TIMEOUT:g} s") from None
         return b"".join(chunks)
-
-
-def nests_deeper(body: bytes, depth: int) -> bool:
-    """Whether JSON nests deeper than `depth` levels; what is no JSON may count as too deep."""
-    if body.count(b"[") + body.count(b"{") <= depth:
-        return False
-    level, in_string = 0, 0
-    # Without what is escaped every quote begins or ends a string.
-    for piece in _pieces(body.replace(b"\\\\", b"").replace(b'\\"', b"")):
-        parts = piece.split(b'"')
-        steps = b"".join(parts[in_string::2]).translate(_STEPS, _NO_BRACKETS)
-        in_string ^= (len(parts) - 1) & 1
-        levels = list(accumulate(memoryview(steps).cast("b"), initial=level))
-        if max(levels) > depth:
-            return True
-        level = levels[-1]
-    return False
-
-
-def check_utf8(body: bytes) -> None:
-    """Raise UnicodeDecodeError where it is none."""
-    if len(body) <= PIECE:
-        body.decode()
-        return
-    decode = getincrementaldecoder("utf-8")().decode
-    for piece in _pieces(body):
-        decode(piece)
-    decode(b"", final=True)
-
-
-def _pieces(body: bytes) -> Iterator[bytes]:
-    return (body[start : start + PIECE] for start in range(0, len(body), PIECE))
 
 
 def read_query(request: Request, known: Iterable[str]) -> dict[str, str]:

@@ -65,6 +65,7 @@ class Node:
             max_timeout=settings.max_call_timeout,
             max_in_flight=settings.max_in_flight,
             max_payload=settings.max_payload,
+            max_depth=settings.max_depth,
         )
         self._submissions = Submissions(bus, self._name, self.registrar, self.servers, self._make_server)
         self._probing = Probing(bus, self._name, self._instance, self.registrar, self.servers)

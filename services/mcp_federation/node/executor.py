@@ -14,10 +14,12 @@ from mcp_federation.contract.deadlines import seconds_of
 from mcp_federation.contract.mcp import CallParams, decode_params
 from mcp_federation.contract.messages import Blob, Cancel, Record, decode, encode
 from mcp_federation.contract.subjects import CANCEL, EXECUTE, Header, node_queue
+from mcp_federation.contract.text import PARSE_ASIDE, nests_deeper
 from mcp_federation.errors import (
     Cancelled,
     FederationError,
     InternalError,
+    InvalidArguments,
     InvalidRequest,
     NotExecutable,
     Overloaded,
@@ -70,6 +72,7 @@ class Executor:
         max_timeout: float,
         max_in_flight: int,
         max_payload: int,
+        max_depth: int,
     ) -> None:
         self._bus = bus
         self._node = node
@@ -80,6 +83,7 @@ class Executor:
         self._default_timeout = default_timeout
         self._max_timeout = max_timeout
         self._max_in_flight = max_in_flight
+        self._max_depth = max_depth
         self._checks = ArgumentChecks()
         self._names: dict[str, str] = {}
         self._outcomes = Outcomes()
@@ -188,9 +192,17 @@ class Executor:
         return await self._call(server, tool, params.arguments, _left(deadline), caller)
 
     async def _params(self, delivery: Delivery, deadline: float) -> CallParams:
-        if Header.BLOB not in delivery.headers:
-            return decode_params(delivery.payload or b"{}")
-        return decode_params(await self._blobs.fetch(decode(delivery.payload, Blob), _left(deadline)))
+        payload = delivery.payload or b"{}"
+        if Header.BLOB in delivery.headers:
+            payload = await self._blobs.fetch(decode(payload, Blob), _left(deadline))
+        # Some parsers of MCP servers give up on what nests deeply, and never answer.
+        if len(payload) < PARSE_ASIDE:
+            too_deep = nests_deeper(payload, self._max_depth)
+        else:
+            too_deep = await asyncio.to_thread(nests_deeper, payload, self._max_depth)
+        if too_deep:
+            raise InvalidArguments(f"the arguments nest deeper than {self._max_depth} levels")
+        return decode_params(payload)
 
     async def _reply(self, result: bytes, deadline: float, caller: Caller) -> Reply:
         if not caller.takes_interim or not self._blobs.needed(len(result)):
