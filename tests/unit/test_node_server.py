@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from mcp.server.caching import CacheHint
-from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver import Context, MCPServer
 from structlog.testing import capture_logs
 
 from mcp_federation.contract.mcp import CallResult, decode_result
@@ -443,12 +443,23 @@ async def test_a_toolbox_that_exits_does_not_end_the_node(run: Run) -> None:
         raise SystemExit(3)
 
     @server.tool()
+    async def interrupt() -> str:
+        """Tries to end the process as a user would."""
+        raise KeyboardInterrupt
+
+    @server.tool()
+    async def interrupt_in_context(context: Context[Any, Any]) -> str:
+        """Tries to end the process, from the SDK's own machinery."""
+        await context.report_progress(1)
+        raise KeyboardInterrupt
+
+    @server.tool()
     def leave_thread() -> str:
         """Tries to end the process from a thread."""
         sys.exit(3)
 
     box = await run(in_process(server))
-    for name in ("leave", "leave_thread"):
+    for name in ("leave", "leave_thread", "interrupt", "interrupt_in_context"):
         with pytest.raises(ToolFailed, match="tried to end its process"):
             await box.call(name)
 

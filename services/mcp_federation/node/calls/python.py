@@ -161,7 +161,7 @@ class PythonCalls:
             return await run()
         except MCPError as error:
             raise call_error(error, self._name, name) from error
-        except (SystemExit, BaseExceptionGroup) as error:
+        except (SystemExit, KeyboardInterrupt, BaseExceptionGroup) as error:
             # In our own process: it would end the node.
             log.warn("tool_exited", server=self._name, tool=name)
             raise ToolFailed("the tool tried to end its process") from error
