@@ -81,8 +81,12 @@ class Attempts:
         """The result of one try; what came of it is told to the balancer.
 
         Raises:
-            NodeUnavailable, NodeLost, ToolFailed, DeadlineExceeded and whatever the node answers with.
+            BusUnavailable, NodeUnavailable, NodeLost, ToolFailed, DeadlineExceeded and whatever the node
+            answers with.
         """
+        if not self._bus.connected:  # whoever calls in a loop would not let it connect again
+            await asyncio.sleep(0)
+            raise BusUnavailable("the connection to NATS is down")
         if not self._catalog.state.is_available(tool.node):
             raise _unavailable(tool)
         began = time.monotonic()

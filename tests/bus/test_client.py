@@ -28,6 +28,7 @@ from mcp_federation.contract.subjects import (
     instance_ping,
 )
 from mcp_federation.errors import (
+    BusUnavailable,
     DeadlineExceeded,
     InternalError,
     InvalidArguments,
@@ -121,6 +122,21 @@ async def test_a_plain_name_goes_on_to_the_next_provider_while_nothing_ran(
         await mesh.serve("acme", refusal)
     await mesh.serve("globex")
     assert (await mesh.client.execute("echo")).value == "from globex"
+
+
+async def test_without_a_bus_no_node_is_blamed_and_others_have_their_turn(
+    mesh: Mesh, connect: Connect
+) -> None:
+    await mesh.publish("acme", "echo")
+    bus = await connect()
+    client = FederationClient(bus, mesh.client.catalog)
+    await bus.close()
+    mesh.client.catalog.note_unavailable("acme")
+    turn = asyncio.Event()
+    asyncio.get_running_loop().call_soon(turn.set)
+    with pytest.raises(BusUnavailable):
+        await client.execute("echo@acme")
+    assert turn.is_set()
 
 
 async def test_it_does_not_go_on_when_the_tool_may_have_run(mesh: Mesh) -> None:
