@@ -302,7 +302,8 @@ async def test_recommendations_have_the_documented_fields_and_a_reason() -> None
     }
     reasons = {item["name"]: item["recommendation_reason"] for item in found}
     assert (
-        reasons["unzipper@acme"] == "matches 100% of the request's words, is 50% reliable, and runs on acme"
+        reasons["unzipper@acme"] == "matches 100% of the request's words, should succeed in 90% of calls "
+        "(by tools like it: it is not measured yet), and runs on acme"
     )
     assert reasons["old_zip@acme"].endswith("cannot be reached now")
     assert reasons["file_operations_mcp"].endswith("nothing runs it")

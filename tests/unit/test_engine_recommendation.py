@@ -166,6 +166,10 @@ async def test_the_same_tool_on_several_nodes_is_one_recommendation_with_several
     assert {node for node, _ in listed} == {"globex", "acme", "initech", "gone"}
     assert best["success_probability"] > 0.8
     assert best["latency_ms"]["p50"] <= best["latency_ms"]["p90"] <= best["latency_ms"]["p99"]
+    assert best["matched_terms"]
+    assert best["similarity"] > 0
+    assert "not measured" not in best["reason"]
+    assert best["reason"].endswith("and runs on globex")
 
 
 async def test_each_result_of_a_request_tells_what_is_predicted_and_its_place_on_the_front() -> None:

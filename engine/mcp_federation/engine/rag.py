@@ -12,6 +12,7 @@ from uuid import uuid4
 from mcp_federation.engine.analytics import Durations, Stopwatch
 from mcp_federation.engine.brainstorming import BrainstormingSession
 from mcp_federation.engine.llm import configured_scorer
+from mcp_federation.engine.reasons import reason
 from mcp_federation.engine.recommendation import Explorer, Objective
 from mcp_federation.engine.recommending import forecasts, recommendations
 from mcp_federation.engine.registry import ParetoMCPRegistry
@@ -277,7 +278,7 @@ class RAGMCPEngine:
 
 
 def _recommendation(found: MCPRetrievalResult) -> dict[str, Any]:
-    spec = found.mcp_spec
+    spec, factors = found.mcp_spec, found.ranking_factors
     return {
         "name": spec.name,
         "description": spec.description,
@@ -287,18 +288,5 @@ def _recommendation(found: MCPRetrievalResult) -> dict[str, Any]:
         "pareto_score": spec.pareto_score,
         "reliability_score": spec.reliability_score,
         "usage_frequency": spec.usage_frequency,
-        "recommendation_reason": _reason(found),
+        "recommendation_reason": reason(found, spec, factors["success_probability"], factors["executions"]),
     }
-
-
-def _reason(found: MCPRetrievalResult) -> str:
-    spec = found.mcp_spec
-    place = f"runs on {spec.metadata['node']}" if spec.metadata.get("node") else "runs here"
-    if not spec.metadata.get("executable"):
-        place = "is described only: nothing runs it"
-    elif not spec.metadata.get("available"):
-        place = "cannot be reached now"
-    return (
-        f"matches {found.ranking_factors['overlap']:.0%} of the request's words, "
-        f"is {spec.reliability_score:.0%} reliable, and {place}"
-    )

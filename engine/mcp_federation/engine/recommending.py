@@ -5,6 +5,7 @@ from typing import Any
 
 from mcp_federation.engine.documents import what_tool
 from mcp_federation.engine.pareto import confident_front
+from mcp_federation.engine.reasons import reason
 from mcp_federation.engine.recommendation import Candidate, Explorer, Objective, Ranked, rank
 from mcp_federation.engine.registry import ParetoMCPRegistry, bounds_of
 from mcp_federation.engine.types import MCPRetrievalResult, MCPToolSpec
@@ -26,7 +27,10 @@ def recommendations(
     by_tool: dict[tuple[str, str], list[Ranked]] = {}
     for entry in ranked:
         by_tool.setdefault(what_tool(_spec(registry, entry)), []).append(entry)
-    return [_recommendation(registry, providers) for providers in list(by_tool.values())[:limit]]
+    hits = {what_tool(hit.mcp_spec): hit for hit in reversed(found)}
+    return [
+        _recommendation(registry, hits[tool], providers) for tool, providers in list(by_tool.items())[:limit]
+    ]
 
 
 def forecasts(registry: ParetoMCPRegistry, specs: Sequence[MCPToolSpec]) -> list[dict[str, float]]:
@@ -39,6 +43,7 @@ def forecasts(registry: ParetoMCPRegistry, specs: Sequence[MCPToolSpec]) -> list
         {
             "success_probability": prediction.success_probability,
             "p50_ms": prediction.p50_ms,
+            "executions": prediction.executions,
             "on_front": float(place in front),
         }
         for place, prediction in enumerate(expected)
@@ -59,7 +64,9 @@ def _candidates(registry: ParetoMCPRegistry, found: Sequence[MCPRetrievalResult]
             yield Candidate(name, score, registry.predict(name), known.runnable)
 
 
-def _recommendation(registry: ParetoMCPRegistry, providers: Sequence[Ranked]) -> dict[str, Any]:
+def _recommendation(
+    registry: ParetoMCPRegistry, found: MCPRetrievalResult, providers: Sequence[Ranked]
+) -> dict[str, Any]:
     best = providers[0]
     spec = _spec(registry, best)
     expected = best.candidate.prediction
@@ -80,6 +87,9 @@ def _recommendation(registry: ParetoMCPRegistry, providers: Sequence[Ranked]) ->
             "p99": expected.quantile_ms(0.99),
         },
         "mean_cost": expected.mean_cost,
+        "similarity": found.similarity_score,
+        "matched_terms": list(found.matched_terms),
+        "reason": reason(found, spec, expected.success_probability, expected.executions),
         "providers": [_provider(registry, entry) for entry in providers],
     }
 
