@@ -12,6 +12,7 @@ from benchmarks.retrieval_data import Request, RetrievalSet, load_sets, many
 from benchmarks.retrieval_metrics import complete, ndcg, quality, recall
 from benchmarks.retrieval_systems import Engine, Fused, PlainBM25, Searching
 from benchmarks.retrieval_worker import alone
+from mcp_federation.engine.documents import what_tool
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = [
@@ -97,7 +98,7 @@ def test_each_system_finds_the_tool_that_has_the_words(folder: Path) -> None:
 def test_many_tools_are_different_ones_and_the_speed_over_them_is_measured(folder: Path) -> None:
     specs, asked = many(folder, 8, 4)
     assert len({(spec.name, spec.metadata["server"]) for spec in specs}) == 8
-    assert len({(spec.metadata["local_name"], spec.metadata["server"]) for spec in specs}) == 8
+    assert len({what_tool(spec) for spec in specs}) == 8
     assert len(asked) == 4
     speed = alone("many_tools", folder=str(folder), tools=8, cache=str(folder / "cache"), requests=4)
     assert all(figure > 0 for figure in speed.values())
