@@ -1,4 +1,6 @@
+import asyncio
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,6 +16,7 @@ from mcp_federation.engine.types import MCPToolSpec
 from mcp_federation.engine.validation import LLM_PAUSE, MAX_JUDGED, Candidate, Validator, heuristic
 from mcp_federation.errors import FederationError
 from tests.support.http_peer import HttpPeer, never, refused_url
+from tests.support.nats_server import eventually
 
 KEY = "sk-or-very-secret"
 ROUTE = "POST /v1/chat/completions"
@@ -207,6 +210,27 @@ async def test_a_model_is_asked_about_a_tool_and_a_request_once_until_the_tool_c
         assert len(json.loads(json.loads(peer.seen[1].body)["messages"][1]["content"])["tools"]) == 1
         await asked(candidate(description="Changed."))
         assert len(peer.seen) == 3
+
+
+async def test_a_model_is_asked_once_by_equal_requests_at_the_same_time_be_the_first_cancelled() -> None:
+    free = threading.Event()
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        await asyncio.to_thread(free.wait)
+        return web.json_response({"choices": [{"message": {"content": '{"scores": [0.5]}'}}]})
+
+    with HttpPeer({ROUTE: slow}) as peer:
+        validator = Validator(scorer(peer))
+        asking = [
+            asyncio.create_task(validator.validate(QUERY, QUERY_TERMS, [candidate()], ask_model=True))
+            for _ in range(20)
+        ]
+        await eventually(lambda: len(peer.seen) == 1)
+        asking[0].cancel()
+        await eventually(lambda: len(peer.seen) == 2)
+        free.set()
+        assert [by for _, by in await asyncio.gather(*asking[1:])] == ["llm"] * 19
+        assert len(peer.seen) == 2
 
 
 async def test_an_endpoint_is_asked_by_a_schema_and_one_that_refuses_schemas_for_plain_json() -> None:

@@ -1,11 +1,13 @@
 """Validation: does a retrieved tool really serve the request, and can it run?"""
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from mcp_federation.engine.documents import required_parameters
 from mcp_federation.engine.text import name_words, terms
@@ -108,6 +110,7 @@ class Validator:
         self._failing = False
         self._ask_again_at = 0.0
         self._judged: dict[bytes, float] = {}
+        self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @property
     def model_answers(self) -> bool:
@@ -119,7 +122,11 @@ class Validator:
     ) -> tuple[list[Validation], str]:
         """A validation per candidate, in order, and who gave them: `llm` or `heuristic`."""
         validations = [heuristic(query_terms, candidate) for candidate in candidates]
-        judged = await self._ask(query, candidates[:MAX_JUDGED]) if ask_model and candidates else None
+        judged = None
+        if ask_model and candidates:
+            # Of equal requests at once the first asks; the others then know what it learned.
+            async with self._asking.setdefault(query, asyncio.Lock()):
+                judged = await self._ask(query, candidates[:MAX_JUDGED])
         if judged is None:
             return validations, "heuristic"
         for index, score in enumerate(judged):
