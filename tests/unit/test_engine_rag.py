@@ -111,6 +111,8 @@ async def test_any_query_is_answered_in_order_of_confidence_within_the_limit(que
         (QUERY, {"top_k": 10**6}, "top_k"),
         (QUERY, {"top_k": True}, "top_k"),
         (QUERY, {"top_k": "many"}, "top_k"),
+        (QUERY, [1], "options must be a mapping"),
+        (QUERY, "top_k", "options must be a mapping"),
         (QUERY, {"filter_category": "gardening"}, "web_information, data_processing"),
     ],
 )

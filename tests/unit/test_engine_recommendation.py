@@ -2,6 +2,7 @@
 
 import math
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -227,3 +228,9 @@ async def test_a_tool_that_fails_loses_its_place_to_another_provider() -> None:
 async def test_a_request_that_cannot_be_used_is_refused(query: str, objective: str) -> None:
     with pytest.raises(InvalidRequest):
         await engine("acme").recommend(query, objective)
+
+
+@pytest.mark.parametrize("limit", [0, 251, True, 2.0, None, "3"])
+async def test_a_limit_that_cannot_be_used_is_named_in_the_refusal(limit: Any) -> None:
+    with pytest.raises(InvalidRequest, match="limit must be a whole number from 1 to 250"):
+        await engine("acme").recommend("orbit", limit=limit)

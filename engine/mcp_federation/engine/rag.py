@@ -38,6 +38,8 @@ MAX_TOP_K = 1_000
 SPARE = 4
 """Tools that are looked at for each that is recommended."""
 
+MAX_RECOMMENDED = MAX_TOP_K // SPARE
+
 _INDEX_BATCH = 100
 """Tools that are indexed before other tasks of the event loop get their turn."""
 
@@ -135,7 +137,7 @@ class RAGMCPEngine:
         `enable_agent_analysis` (False keeps this request from the model). A request or option that
         cannot be used gives a result with `success` False and the reason.
         """
-        query = RAGMCPQuery(uuid4().hex, user_query, processing_metadata={"options": dict(options or {})})
+        query = RAGMCPQuery(uuid4().hex, user_query, processing_metadata={"options": options or {}})
         watch = Stopwatch()
         try:
             chosen = self._read_options(options or {})
@@ -169,8 +171,11 @@ class RAGMCPEngine:
         `recommendation` for the rule. A few recommendations try a tool of which little is known.
 
         Raises:
-            InvalidRequest: there is no such objective, or the request cannot be used.
+            InvalidRequest: there is no such objective, the limit is not from 1 to `MAX_RECOMMENDED`, or the
+                request cannot be used.
         """
+        if not _is_count(limit, MAX_RECOMMENDED):
+            raise InvalidRequest(f"limit must be a whole number from 1 to {MAX_RECOMMENDED}")
         try:
             chosen = Objective(objective)
         except ValueError:
@@ -245,10 +250,12 @@ class RAGMCPEngine:
         return RAGMCPPipelineResult(query, selected, metadata, total, success=True)
 
     def _read_options(self, options: Mapping[str, Any]) -> _Options:
+        if not isinstance(options, Mapping):
+            raise InvalidRequest("the options must be a mapping of names to values")
         top_k = options.get("top_k")
         if top_k is None:
             top_k = self.top_k_candidates
-        if not isinstance(top_k, int) or isinstance(top_k, bool) or not 1 <= top_k <= MAX_TOP_K:
+        if not _is_count(top_k, MAX_TOP_K):
             raise InvalidRequest(f"top_k must be a whole number from 1 to {MAX_TOP_K}")
         category = options.get("filter_category")
         try:
@@ -275,6 +282,10 @@ class RAGMCPEngine:
         else:
             self._index.put(spec)
             spec.indexed_at = datetime.now(UTC)
+
+
+def _is_count(value: object, greatest: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= greatest
 
 
 def _recommendation(found: MCPRetrievalResult) -> dict[str, Any]:
