@@ -244,7 +244,7 @@ CHANNELS = (
 HEADERS: dict[str, Any] = {
     Header.TIMEOUT_MS: {
         "type": "string",
-        "pattern": "^[0-9]+$",
+        "pattern": "^0*[1-9][0-9]{0,14}$",
         "description": "How long the node may take, in ms from when it got the request; else its default.",
     },
     Header.REQUEST_ID: {
