@@ -103,6 +103,21 @@ async def test_a_body_that_is_not_declared_as_json_is_refused(edge: Edge, kind: 
     assert answer.json["code"] == "unsupported_media_type"
 
 
+@pytest.mark.parametrize(("encoding", "status"), [("gzip", 415), ("identity", 404)])
+async def test_a_body_that_is_compressed_is_refused(edge: Edge, encoding: str, status: int) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": encoding}
+    answer = await edge.request("POST", "/execute", content=b'{"mcp_name":"none"}', headers=headers)
+    assert answer.status == status
+    assert ("Content-Encoding" in answer.json["detail"]) is (status == 415)
+
+
+async def test_half_a_surrogate_pair_is_called_so(edge: Edge) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = await edge.request("POST", "/execute", content=rb'{"mcp_name":"\ud83d"}', headers=headers)
+    assert answer.status == 400
+    assert "surrogate" in answer.json["detail"]
+
+
 async def test_a_charset_beside_the_media_type_is_fine(edge: Edge) -> None:
     assert (await edge.post_bytes("/metadata", b"[]", "Application/JSON; charset=utf-8")).status == 204
 

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from mcp_federation.contract import text
-from mcp_federation.contract.text import check_utf8, nests_deeper
+from mcp_federation.contract.text import check_utf8, has_lone_surrogate, nests_deeper
 from mcp_federation.edge import incoming
 from mcp_federation.edge.incoming import BodyReader
 from mcp_federation.edge.problems import problem_response
@@ -72,6 +72,15 @@ def test_text_is_told_from_other_bytes_in_pieces_of_any_size(body: bytes, piece:
 @pytest.mark.timeout(10)
 def test_hostile_bodies_are_measured_in_linear_time(body: bytes) -> None:
     nests_deeper(body, 64)
+
+
+@given(value=st.text(alphabet="\\ud83d\ud83d\udd54🕔"))
+def test_half_a_surrogate_pair_is_found_and_no_whole_one(value: str) -> None:
+    # Python reads halves that stand side by side as one, and so does UTF-16.
+    read = json.loads(json.dumps(value))
+    assert has_lone_surrogate(json.dumps(value).encode()) is any(
+        ord(each) in range(0xD800, 0xE000) for each in read
+    )
 
 
 class Noted:

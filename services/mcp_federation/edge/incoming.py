@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Message, Receive
 
-from mcp_federation.contract.text import PARSE_ASIDE, check_utf8, nests_deeper
+from mcp_federation.contract.text import PARSE_ASIDE, check_utf8, has_lone_surrogate, nests_deeper
 from mcp_federation.errors import InvalidRequest, PayloadTooLarge
 
 BODY_TIMEOUT = 30.0
@@ -72,13 +72,15 @@ class BodyReader:
         Raises:
             InvalidRequest: it is no JSON, or not of that type, or nests too deeply.
             PayloadTooLarge: it is over the bound, whatever its headers say.
-            HTTPException: it is not declared as JSON (415), or came too slowly (408).
+            HTTPException: it is not declared as JSON, or is compressed (415), or came too slowly (408).
             ClientDisconnect: the client went away.
         """
         # Required, as it keeps the forms of foreign web pages out.
-        declared = next((value for name, value in request.scope["headers"] if name == b"content-type"), b"")
-        if declared.partition(b";")[0].strip().lower() != b"application/json":
+        headers = dict(request.scope["headers"])
+        if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
             raise HTTPException(415, "the body must be declared as application/json")
+        if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+            raise HTTPException(415, "the body must come as it is, without a Content-Encoding")
         body = await self._read(request)
         if len(body) < PARSE_ASIDE:
             return self._parse(body, decoder)
@@ -96,7 +98,9 @@ class BodyReader:
         except msgspec.ValidationError as error:
             raise InvalidRequest(f"the body does not fit: {error}") from None
         except (msgspec.DecodeError, RecursionError) as error:
-            raise InvalidRequest(f"the body is no valid JSON: {error}") from None
+            # The decoder takes it for the end of the data.
+            why = "an escaped surrogate stands without its pair" if has_lone_surrogate(body) else error
+            raise InvalidRequest(f"the body is no valid JSON: {why}") from None
 
     async def _read(self, request: Request) -> bytes:
         chunks: list[bytes] = []

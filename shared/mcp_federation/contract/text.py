@@ -1,5 +1,6 @@
 """What is told of JSON text before it is parsed: how deep it nests, and whether it is text at all."""
 
+import re
 from codecs import getincrementaldecoder
 from collections.abc import Iterator
 from itertools import accumulate
@@ -13,6 +14,8 @@ PIECE = 256 * 1024
 
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def nests_deeper(body: bytes, depth: int) -> bool:
@@ -30,6 +33,12 @@ def nests_deeper(body: bytes, depth: int) -> bool:
             return True
         level = levels[-1]
     return False
+
+
+def has_lone_surrogate(body: bytes) -> bool:
+    """Whether half of a pair of UTF-16 is escaped in it without the other."""
+    rest = _PAIR.sub(b"", body.replace(b"\\\\", b""))
+    return _SURROGATE.search(rest) is not None
 
 
 def check_utf8(body: bytes) -> None:
