@@ -80,6 +80,17 @@ async def test_one_good_server_works_beside_three_bad_ones(
     assert all(name.startswith("good.") for name in mesh.names())
 
 
+async def test_a_node_says_that_it_is_ready_once_its_tools_are_decided_and_who_has_failed(mesh: Mesh) -> None:
+    def ready() -> list[Any]:
+        return [log for log in logs if log["event"] == "node_ready"]
+
+    with capture_logs() as logs:
+        node = await mesh.node({"good": plain(), "exits": plain(EXITS)})
+        await eventually(lambda: bool(ready()))
+        assert node.registrar.get("good.echo") is not None
+    assert [log["failed"] for log in ready()] == [["exits"]]
+
+
 async def test_the_last_words_of_a_server_leave_the_organisation_only_with_its_records(mesh: Mesh) -> None:
     node = await mesh.node({"exits": plain(EXITS)}, sharing="statistics")
     presence = await mesh.heard(lambda presence: state_of(presence, "exits").state == "failed")

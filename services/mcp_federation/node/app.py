@@ -38,6 +38,9 @@ MAX_SHOWN_NAME = 256
 WITHDRAW_AFTER = 10.0
 """Seconds that a failed server's tools stay published, since most come back at once."""
 
+DECISION_PATIENCE = 30.0
+"""Seconds after which a node that starts says that it still waits for governance."""
+
 
 class Node:
     """One node: its servers, and everything that makes their tools part of the mesh."""
@@ -158,8 +161,14 @@ class Node:
         self._heartbeat.nudge()
 
     async def _settle(self) -> None:
-        await asyncio.gather(*(server.settled() for server in list(self.servers.values())))
+        servers = list(self.servers.values())
+        await asyncio.gather(*(server.settled() for server in servers))
         self.registrar.settle()
+        names = [tool.tool.name for server in servers for tool in server.tools]
+        while not await self.registrar.wait_decided(names, DECISION_PATIENCE):
+            log.warn("verdicts_awaited", node=self._name)
+        failed = sorted(server.name for server in servers if server.state.state != "ready")
+        log.info("node_ready", node=self._name, tools=len(names), failed=failed)
 
 
 def read_specs(settings: Settings) -> dict[str, Spec | ToolboxSpec]:
