@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from mcp_federation import errors
 from mcp_federation.engine import partner, sync
 from mcp_federation.engine.http import bearer
+from mcp_federation.engine.json_array import elements
 from mcp_federation.engine.pareto import Performance
 from mcp_federation.engine.sync import run_in_thread
 from mcp_federation.estimation import MAX_COST
@@ -274,6 +275,37 @@ def test_each_entry_is_judged_by_itself() -> None:
             {"name": "also good", "input_schema": {"type": "object"}},
         ) == ["good", "also good"]
     assert logs[0]["unfit"] == 15
+
+
+BAD_ENTRIES = [
+    b'{"name": "\xff\xfe"}',
+    b'{"name": "odd", "more": "\xff"}',
+    b'{"name": "odd", "description": "\\ud800"}',
+    b'{"name": "odd", "input_schema": ' + b'{"a":' * 5_000 + b"1" + b"}" * 5_000 + b"}",
+    b"",
+]
+
+
+@pytest.mark.parametrize("bad", BAD_ENTRIES)
+def test_an_entry_that_cannot_be_read_costs_itself_only(bad: bytes) -> None:
+    good = [b'{"name": "be,fore]", "description": "\\"[{,"}', b'{"name": "after", "description": null}']
+    body = b" [" + b" , ".join([good[0], bad, good[1]]) + b"] \n"
+    with HttpPeer({"GET /discover": raw(body)}) as peer, capture_logs() as logs:
+        listed = partner.remote_discover(peer.url)
+    assert [entry["name"] for entry in listed] == ["be,fore]", "after"]
+    assert [log["unfit"] for log in logs] == [1]
+
+
+async def test_a_record_that_cannot_be_read_costs_itself_only() -> None:
+    body = b'[{"mcp_name": "\xff"}, {"mcp_name": "clock", "success": true, "latency_ms": 10}]'
+    with HttpPeer({"GET /metadata": raw(body)}) as peer:
+        assert (await partner.performance(peer.url)).keys() == {"clock"}
+
+
+@given(st.lists(st.recursive(st.none() | st.text() | st.integers(), st.lists)))
+def test_an_array_that_does_not_read_is_taken_apart_as_one_that_does(array: list[Any]) -> None:
+    body = json.dumps(["\ud800", *array]).encode()
+    assert [json.loads(bytes(part)) for part in elements(body)] == ["\ud800", *array]
 
 
 def test_a_sound_listing_is_not_remarked_on() -> None:

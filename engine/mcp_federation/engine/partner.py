@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -11,6 +11,7 @@ from yarl import URL
 
 from mcp_federation.contract.messages import Tally
 from mcp_federation.engine.http import bearer, exchange
+from mcp_federation.engine.json_array import elements
 from mcp_federation.engine.pareto import MAX_CLAIM, Performance
 from mcp_federation.engine.sync import run_in_thread
 from mcp_federation.errors import (
@@ -58,8 +59,8 @@ class PartnerEntry(Struct, frozen=True):
     """One tool of a partner's `/discover`; only the name must be there, and may be a federated one."""
 
     name: Annotated[str, Meta(min_length=1, max_length=320)]
-    description: Annotated[str, Meta(max_length=100_000)] = ""
-    version: Annotated[str, Meta(max_length=256)] = "0.0.0"
+    description: Annotated[str, Meta(max_length=100_000)] | None = None
+    version: Annotated[str, Meta(max_length=256)] | None = None
     title: Annotated[str, Meta(max_length=1_000)] | None = None
     server: Annotated[str, Meta(max_length=1_000)] | None = None
     input_schema: dict[str, Any] | None = None
@@ -112,8 +113,9 @@ def valid_entries(items: Sequence[Raw], peer: str) -> list[tuple[PartnerEntry, R
     refused = 0
     for item in items[:MAX_ENTRIES]:
         try:
+            str(item, "utf-8")  # Fields that are not known are not read, but go on to whoever lists it.
             entry = msgspec.json.decode(item, type=PartnerEntry)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             refused += 1
             continue
         # Not printable: control and invisible characters, and lone surrogates.
@@ -157,7 +159,7 @@ async def performance(
     for item in (await _get_list(url, "metadata", token, timeout))[:MAX_ENTRIES]:
         try:
             record = msgspec.json.decode(item, type=PartnerRecord)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             continue
         by_name[record.mcp_name].append(record)
     peer = host_label(base_url(url))
@@ -188,7 +190,7 @@ async def execute(
         body={"mcp_name": mcp_name, "args": list(args or ()), "kwargs": dict(kwargs or {})},
         peer=peer,
     )
-    answer = _answer(status, body, dict[str, Any], peer, token)
+    answer = _answer(status, body, _object, peer, token)
     if "result" not in answer:
         raise ServerUnavailable(f"{peer} answered without a result")
     return answer["result"]
@@ -234,17 +236,20 @@ async def _get_list(url: str, path: str, token: str | None, timeout: float) -> l
         peer=peer,
     )
     # Parsing megabytes takes a while: not on the event loop.
-    return await asyncio.to_thread(_answer, status, body, list[Raw], peer, token)
+    return await asyncio.to_thread(_answer, status, body, elements, peer, token)
 
 
-def _answer(status: int, body: bytes, kind: type[T], peer: str, token: str | None) -> T:
+def _answer(status: int, body: bytes, read: Callable[[bytes], T], peer: str, token: str | None) -> T:
     if not 200 <= status < 300:
         raise _refusal(status, body, peer, token)
     try:
-        answer: T = msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return read(body)
+    except (ValueError, RecursionError) as error:
         raise ServerUnavailable(f"{peer} answered something that is not what was asked for") from error
-    return answer
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    return msgspec.json.decode(body, type=dict[str, Any])
 
 
 _PROBLEM = frozenset({"type", "title", "status", "detail", "code", "instance"})

@@ -174,9 +174,9 @@ class RestPartner:
         return tool_spec(
             entry.name,
             self._host,
-            description=entry.description,
+            description=entry.description or "",
             title=entry.title,
-            version=entry.version,
+            version=entry.version or "0.0.0",
             server=entry.server or "",
             input_schema=entry.input_schema,
             executable=entry.executable,
