@@ -205,7 +205,7 @@ class Attempts:
             raise InternalError(f"the tool ran, and its result did not arrive: {error.message}") from error
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Request:
     """One try of a call on a node, as it is sent; `headers` are all but the deadline."""
 
