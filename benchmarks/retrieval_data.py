@@ -68,13 +68,15 @@ def many(folder: Path, count: int, requests: int) -> tuple[list[MCPToolSpec], li
     """
     sets = load_sets(folder)
     rows = {id(row): row for data in sets for row in data.tools}
-    distinct = list({(row["name"], row.get("description")): row for row in rows.values()}.values())
+    distinct = list(
+        {(row["name"], row.get("description"), row.get("server")): row for row in rows.values()}.values()
+    )
     specs = []
     for place in range(count):
         again, which = divmod(place, len(distinct))
         row = distinct[which]
         mark = f" {again}" if again else ""
-        specs.append(_spec({**row, "description": f"{row.get('description') or ''}{mark}"}, place))
+        specs.append(_spec({**row, "server": f"{row.get('server') or ''}{mark}"}, place))
     texts = [request.text for data in sets for request in data.requests]
     return specs, [texts[place * len(texts) // requests] for place in range(requests)]
 

@@ -157,6 +157,8 @@ async def test_the_same_tool_on_several_nodes_is_one_recommendation_with_several
         )
     )
     registry.add_mcp(tool_spec("orbit", "hooli", description="Follows comets on their way."))
+    text = "Computes the orbit of a satellite around a planet."
+    registry.add_mcp(tool_spec("orbit", "another", description=text, server="games"))
     registry.record_performance("orbit@globex", Performance(500, 1.0, 10.0))
     registry.record_performance("orbit@acme", Performance(500, 0.2, 10.0))
     best = (await made.recommend("the orbit of a satellite"))[0]

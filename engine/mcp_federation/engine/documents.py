@@ -21,9 +21,11 @@ def base_name(local_name: str) -> str:
     return local_name.rpartition("@")[0] or local_name
 
 
-def what_tool(spec: MCPToolSpec) -> tuple[str, str]:
-    """What makes tools of several nodes one: their plain local name and their description."""
-    return base_name(str(spec.metadata.get("local_name", spec.name))), spec.description
+def what_tool(spec: MCPToolSpec) -> tuple[str, str, str]:
+    """What makes tools of several nodes one: their plain local name, description and server."""
+    metadata = spec.metadata
+    local_name = base_name(str(metadata.get("local_name", spec.name)))
+    return local_name, spec.description, str(metadata.get("server") or "")
 
 
 def parameters(schema: object) -> Iterator[tuple[str, str]]:

@@ -24,7 +24,7 @@ def recommendations(
     """
     candidates = list(_candidates(registry, found))
     ranked = explorer.explore(rank(candidates, objective), objective, registry.explorers)
-    by_tool: dict[tuple[str, str], list[Ranked]] = {}
+    by_tool: dict[tuple[str, str, str], list[Ranked]] = {}
     for entry in ranked:
         by_tool.setdefault(what_tool(_spec(registry, entry)), []).append(entry)
     hits = {what_tool(hit.mcp_spec): hit for hit in reversed(found)}
