@@ -72,11 +72,7 @@ def load_index(folder: Path, encoder: StaticEncoder) -> tuple[Catalog, dict[str,
     """
     catalog = Catalog(encoder)
     try:
-        content = memoryview((folder / FILE_NAME).read_bytes())
-        head = len(FORMAT) + _DIGEST
-        if content[:head] != FORMAT + _digest(content[head:]):
-            raise ValueError("it is not what was written")
-        stored = msgspec.msgpack.decode(content[head:], type=_Stored)
+        stored = _read(folder / FILE_NAME)
         if stored.weights != encoder.fingerprint:
             return catalog, {}
         arrays = {
@@ -91,6 +87,14 @@ def load_index(folder: Path, encoder: StaticEncoder) -> tuple[Catalog, dict[str,
         log.warn("index_not_read", folder=str(folder), reason=type(error).__name__)
         return Catalog(encoder), {}
     return catalog, stored.digests
+
+
+def _read(file: Path) -> _Stored:
+    content = memoryview(file.read_bytes())
+    head = len(FORMAT) + _DIGEST
+    if content[:head] != FORMAT + _digest(content[head:]):
+        raise ValueError("it is not what was written")
+    return msgspec.msgpack.decode(content[head:], type=_Stored)
 
 
 def _digest(content: bytes | memoryview) -> bytes:
