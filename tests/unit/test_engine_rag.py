@@ -403,3 +403,11 @@ async def test_a_lone_surrogate_of_a_request_or_a_tool_keeps_no_service_from_ans
         assert result.pipeline_metadata["validated_by"] == "llm"
         assert "bake ? bread" in peer.seen[-1].body
     assert logs == []
+
+
+async def test_an_emoji_finds_the_tool_that_is_named_or_described_with_it() -> None:
+    made = engine()
+    made.pareto_registry.add_mcp(tool_spec("🔥", "acme", description="Lights the stove."))
+    made.pareto_registry.add_mcp(tool_spec("snake", "acme", description="Runs 🐍 code."))
+    assert matched(await made.execute_rag_mcp_pipeline("🔥")) == ["🔥@acme"]
+    assert sorted(matched(await made.execute_rag_mcp_pipeline("🐍🔥"))) == ["snake@acme", "🔥@acme"]

@@ -19,9 +19,10 @@ _STOP_WORDS = """
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"([{_UNSPACED}]+)|((?:(?![{_UNSPACED}])\w){{2,}})")
+_SYMBOL = "[\u2600-\u27bf\U0001f000-\U0001faff]"
+_WORD = re.compile(rf"([{_UNSPACED}]+)|((?:(?![{_UNSPACED}])\w){{2,}}|{_SYMBOL})")
 _CASE_BORDER = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_NAME_PART = re.compile(r"\w+")
+_NAME_PART = re.compile(rf"\w+|{_SYMBOL}")
 _stemmer = Stemmer.Stemmer("english")
 
 
@@ -45,7 +46,8 @@ def terms(text: str) -> list[str]:
     """The text's terms in order: English words stemmed, stop words and single letters left out.
 
     `snake_case` stays one word: in a request it is an identifier or a file, not what is asked for.
-    Scripts that put no space between words (Chinese, Japanese, Thai, …) give pairs of characters.
+    Scripts that put no space between words (Chinese, Japanese, Thai, …) give pairs of characters, emoji stand
+    for themselves.
     """
     found: list[str] = []
     for unspaced, word in _WORD.findall(normalise(text)):
