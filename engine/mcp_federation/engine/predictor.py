@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
 
 from mcp_federation.contract.messages import Tally
@@ -267,10 +268,14 @@ class PerformancePredictor:
         return scaled(there, self._age(since)) if there.count else EMPTY
 
     def _prior(self, known: _Known) -> tuple[Success, float]:
-        """What the levels say of a tool: from the widest on, each outweighing the one before, without it."""
-        rate, mean, old = FIRST_GUESS, LATENCY_PRIOR.mean, self._old_share(known)
-        for level in known.place.levels:
-            others = _moved(self._level(level), old, EMPTY)
+        """What the levels say of a tool: from the widest on, each outweighing the one before.
+
+        Of each level only what lies outside the next closer one counts, so that each call counts once.
+        """
+        rate, mean = FIRST_GUESS, LATENCY_PRIOR.mean
+        sums = [*map(self._level, known.place.levels), self._old_share(known)]
+        for wider, closer in pairwise(sums):
+            others = _moved(wider, closer, EMPTY)
             rate = (LEVEL_WEIGHT * rate + others.successes) / (LEVEL_WEIGHT + others.count)
             mean = (LEVEL_WEIGHT * mean + others.log_latency) / (LEVEL_WEIGHT + others.successes)
         return Success.prior(rate, LEVEL_WEIGHT), mean
