@@ -175,6 +175,28 @@ async def test_the_same_tool_on_several_nodes_is_one_recommendation_with_several
     assert best["reason"].endswith("and runs on globex")
 
 
+async def test_a_tool_that_surely_fails_gives_up_its_place_to_one_that_fits_somewhat_less() -> None:
+    made = engine()
+    registry = made.pareto_registry
+    registry.add_mcp(tool_spec("orbit", "acme", description="Computes the orbit of a satellite."))
+    registry.add_mcp(
+        tool_spec("satellite_orbit", "globex", description="Works out the orbit of a satellite or comet.")
+    )
+
+    async def first() -> str:
+        return str((await made.get_mcp_recommendations("compute the orbit of a satellite"))[0]["name"])
+
+    assert await first() == "orbit@acme"
+    registry.observe("orbit@acme", success=False, latency_ms=5)
+    assert await first() == "orbit@acme", "one failure may be chance"
+    for _ in range(20):
+        registry.observe("orbit@acme", success=False, latency_ms=5)
+    assert await first() == "satellite_orbit@globex"
+    for _ in range(20):
+        registry.observe("orbit@acme", success=True, latency_ms=5)
+    assert await first() == "orbit@acme"
+
+
 async def test_each_result_of_a_request_tells_what_is_predicted_and_its_place_on_the_front() -> None:
     made = engine()
     registry = made.pareto_registry

@@ -233,7 +233,10 @@ class RAGMCPEngine:
             )
         query.pipeline_stage = PipelineStage.MCP_SELECTION
         with watch.lap(PipelineStage.MCP_SELECTION):
-            selected = select(found, validations, threshold=self.similarity_threshold, limit=options.top_k)
+            failing = [self._registry.is_failing(tool.spec.name) for tool in found]
+            selected = select(
+                found, validations, failing, threshold=self.similarity_threshold, limit=options.top_k
+            )
             expected = forecasts(self._registry, [result.mcp_spec for result in selected])
             for result, forecast in zip(selected, expected, strict=True):
                 result.ranking_factors.update(forecast)

@@ -10,6 +10,9 @@ from mcp_federation.engine.types import MCPCategory, MCPToolSpec
 
 Listener = Callable[[str], None]
 
+FAILING = 0.5
+"""A tool whose success is surely less likely is one that fails."""
+
 
 class ParetoMCPRegistry:
     """Tool specs by name. Given none, it starts with the static priors.
@@ -126,6 +129,12 @@ class ParetoMCPRegistry:
         """
         self._predictor.observe(name, success=success, latency_ms=latency_ms)
         self._measured(name)
+
+    def is_failing(self, name: str) -> bool:
+        """Whether what was seen of the tool makes it sure that it fails in more than half of its calls."""
+        if not self._predictor.is_measured(name):
+            return False
+        return self._predictor.predict(name).success_interval[1] < FAILING
 
     def subscribe(self, listener: Listener) -> None:
         """Call the listener with every name that is added, removed, or comes to stand for others."""

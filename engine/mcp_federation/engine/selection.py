@@ -13,11 +13,13 @@ PARETO_WEIGHT = 0.15
 
 BELOW_THRESHOLD_FACTOR = 0.5
 NOT_RUNNABLE_FACTOR = 0.5
+FAILING_FACTOR = 0.25
 
 
 def select(
     found: Sequence[Found],
     validations: Sequence[Validation],
+    failing: Sequence[bool],
     *,
     threshold: float,
     limit: int,
@@ -25,13 +27,14 @@ def select(
     """The best `limit` results, what cannot be run now last; else by confidence, similarity, name.
 
     Confidence is 0.4 similarity + 0.2 relevance + 0.25 validation + 0.15 Pareto score. It is halved where
-    the relevance (similarity in relation to the best hit) is under `threshold`, and halved where the
-    tool cannot be run now: a better record outweighs a somewhat better match of words, not any match.
+    the relevance (similarity in relation to the best hit) is under `threshold`, halved where the tool cannot
+    be run now, and a quarter where it is `failing` for sure: a better record outweighs a somewhat better
+    match of words, not any match.
     """
     best = max((tool.hit.similarity for tool in found), default=0.0) or 1.0
     results = [
-        _result(tool, tool.hit.similarity / best, validation, threshold)
-        for tool, validation in zip(found, validations, strict=True)
+        _result(tool, tool.hit.similarity / best, validation, fails, threshold)
+        for tool, validation, fails in zip(found, validations, failing, strict=True)
     ]
     results.sort(key=_order)
     return results[:limit]
@@ -42,7 +45,9 @@ def _order(result: MCPRetrievalResult) -> tuple[bool, float, float, str]:
     return not spec.runnable, -result.selection_confidence, -result.similarity_score, spec.name
 
 
-def _result(tool: Found, relevance: float, validation: Validation, threshold: float) -> MCPRetrievalResult:
+def _result(
+    tool: Found, relevance: float, validation: Validation, fails: bool, threshold: float
+) -> MCPRetrievalResult:
     spec, hit = tool.spec, tool.hit
     over_threshold = relevance >= threshold
     confidence = (
@@ -53,6 +58,7 @@ def _result(tool: Found, relevance: float, validation: Validation, threshold: fl
     )
     confidence *= 1.0 if over_threshold else BELOW_THRESHOLD_FACTOR
     confidence *= 1.0 if spec.runnable else NOT_RUNNABLE_FACTOR
+    confidence *= FAILING_FACTOR if fails else 1.0
     return MCPRetrievalResult(
         mcp_spec=spec,
         similarity_score=hit.similarity,
@@ -66,6 +72,7 @@ def _result(tool: Found, relevance: float, validation: Validation, threshold: fl
             "validation": validation.score,
             "pareto": spec.pareto_score,
             "over_threshold": float(over_threshold),
+            "failing": float(fails),
             **validation.factors,
         },
         matched_terms=hit.matched,
