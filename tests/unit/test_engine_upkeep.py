@@ -107,8 +107,8 @@ async def test_a_partner_that_a_call_found_dead_is_unavailable_soon_after(
     with partner(CLOCK) as peer:
         async with opened(peer.url) as made:
             await made.refresh()
-            await asyncio.to_thread(peer.stop)
             assert runnable(made) == {"clock"}
+            await asyncio.to_thread(peer.stop)
             with pytest.raises(errors.NodeUnavailable):
                 await made.execute("clock")
             await eventually(lambda: runnable(made) == set())
