@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -74,6 +74,7 @@ def test_hostile_bodies_are_measured_in_linear_time(body: bytes) -> None:
     nests_deeper(body, 64)
 
 
+@example(value="\ud83d\\\udd54")
 @given(value=st.text(alphabet="\\ud83d\ud83d\udd54🕔"))
 def test_half_a_surrogate_pair_is_found_and_no_whole_one(value: str) -> None:
     # Python reads halves that stand side by side as one, and so does UTF-16.

@@ -37,7 +37,8 @@ def nests_deeper(body: bytes, depth: int) -> bool:
 
 def has_lone_surrogate(body: bytes) -> bool:
     """Whether half of a pair of UTF-16 is escaped in it without the other."""
-    rest = _PAIR.sub(b"", body.replace(b"\\\\", b""))
+    # Halves on either side of an escaped backslash are no pair.
+    rest = _PAIR.sub(b"", body.replace(b"\\\\", b"  "))
     return _SURROGATE.search(rest) is not None
 
 
