@@ -246,10 +246,10 @@ def test_a_provider_that_proved_right_about_its_other_tools_is_believed_more() -
     assert predictor.trust.credit("acme", of_a_rival=True) == OWN_WEIGHT
 
 
-def test_what_a_provider_whom_nobody_knows_says_of_itself_counts_for_four_executions() -> None:
+def test_what_a_provider_whom_nobody_knows_says_of_itself_counts_for_little() -> None:
     predictor = PerformancePredictor()
     predictor.report("clock", "acme", {"acme": seen(100)})
-    assert predictor.predict("clock").executions == pytest.approx(4)
+    assert predictor.predict("clock").executions == pytest.approx(4 / 3)
 
 
 def test_what_others_say_gives_way_where_a_few_calls_from_here_contradict_it() -> None:
