@@ -136,7 +136,8 @@ def evidence(
 
     Each reporter counts by the trust (0 to 1) in it. What the provider says of itself, and what `rivals`,
     who offer the same tool, say of it, counts for its `credit` of executions each at most, for half of that
-    when callers know of as many, and so on; and of that by the trust in them, as of all. The cost of all is as `mean_cost` has it.
+    when callers know of as many, and so on; and of that by the trust in them, as of all. The cost of all is
+    as `mean_cost` has it.
     """
     interested = {provider, *rivals}
     callers = [
