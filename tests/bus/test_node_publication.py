@@ -18,11 +18,11 @@ from structlog.testing import capture_logs
 from mcp_federation.bus.protocol import Bus, Delivery, Reply, Stored
 from mcp_federation.contract.messages import (
     CatalogEntry,
-    CatalogMessage,
     Registration,
     Verdict,
     Withdrawal,
     decode,
+    decode_catalog,
     encode,
 )
 from mcp_federation.contract.subjects import CATALOG, CATALOG_STREAM, REGISTER, STREAMS
@@ -64,7 +64,7 @@ class History:
         self.of: dict[str, list[CatalogEntry | Withdrawal]] = {}
 
     async def __call__(self, stored: Stored) -> None:
-        message: Any = decode(stored.payload, CatalogMessage)  # type: ignore[arg-type]
+        message: Any = decode_catalog(stored.payload)
         self.of.setdefault(CATALOG.parse(stored.subject)[1], []).append(message)
 
 
@@ -487,7 +487,7 @@ async def test_a_tool_whose_renewal_is_refused_is_withdrawn(
     withdrawn = asyncio.Event()
 
     async def watch(stored: Stored) -> None:
-        if isinstance(decode(stored.payload, CatalogMessage), Withdrawal):  # type: ignore[arg-type]
+        if isinstance(decode_catalog(stored.payload), Withdrawal):
             withdrawn.set()
 
     await bus.follow(CATALOG_STREAM, watch)

@@ -18,10 +18,10 @@ from mcp_federation.client import FederationClient
 from mcp_federation.contract.messages import (
     AuditRecord,
     CatalogEntry,
-    CatalogMessage,
     Verdict,
     Withdrawal,
     decode,
+    decode_catalog,
     encode,
 )
 from mcp_federation.contract.subjects import (
@@ -92,7 +92,7 @@ async def kept(bus: Bus, name: str) -> list[CatalogEntry | Withdrawal]:
     messages: list[Any] = []
 
     async def take(stored: Stored) -> None:
-        messages.append(decode(stored.payload, CatalogMessage))  # type: ignore[arg-type]  # a union
+        messages.append(decode_catalog(stored.payload))
 
     follower = await bus.follow(CATALOG_STREAM, take, subject=CATALOG.of("acme", name))
     await follower.caught_up(PATIENCE)

@@ -13,11 +13,10 @@ from starlette.responses import Response
 from mcp_federation.bus.protocol import Bus, Follower, Stored
 from mcp_federation.catalog.state import CatalogState, CatalogTool
 from mcp_federation.contract.messages import (
-    MetricsMessage,
     Record,
     RecordBatch,
     Statistics,
-    decode,
+    decode_metrics,
     encode,
 )
 from mcp_federation.contract.subjects import METRICS, METRICS_STREAM
@@ -146,8 +145,7 @@ class MetadataLog:
         self._sequence = stored.sequence
         try:
             reporter, _ = METRICS.parse(stored.subject)
-            # A union has no class of its own, which is what mypy asks of a type[M].
-            message: MetricsMessage = decode(stored.payload, MetricsMessage)  # type: ignore[arg-type]
+            message = decode_metrics(stored.payload)
             reports = message.records if isinstance(message, RecordBatch) else message.statistics
             self._known.extend((reporter, report) for report in reports)
         finally:

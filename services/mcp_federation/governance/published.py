@@ -1,7 +1,10 @@
 """Keeps the view of what is published that the checks compare a registration with."""
 
 from mcp_federation.bus.protocol import Bus, Follower, Stored
-from mcp_federation.contract.messages import CatalogEntry, CatalogMessage, decode
+from mcp_federation.contract.messages import (
+    CatalogEntry,
+    decode_catalog,
+)
 from mcp_federation.contract.subjects import CATALOG, CATALOG_STREAM
 from mcp_federation.governance.checks.context import CatalogView, Published
 from mcp_federation.trust.approvals import ApprovalVerifier
@@ -32,7 +35,7 @@ class PublishedTools:
 
     async def _on_stored(self, stored: Stored) -> None:
         node, name = CATALOG.parse(stored.subject)
-        message: CatalogMessage = decode(stored.payload, CatalogMessage)  # type: ignore[arg-type]  # a union
+        message = decode_catalog(stored.payload)
         self.view.drop(node, name)
         if isinstance(message, CatalogEntry):
             self._verifier.verify(message)  # else anybody could take a name by claiming to have published it

@@ -13,6 +13,7 @@ from mcp_federation.contract.messages import (
     RecordBatch,
     Tally,
     decode,
+    decode_metrics,
     encode,
 )
 from mcp_federation.contract.subjects import (
@@ -123,8 +124,7 @@ class MetricsWorker:
         for stored in batch:
             try:
                 reporter, _ = METRICS.parse(stored.subject)
-                # A union has no class of its own, which is what mypy asks of a type[M].
-                message: MetricsMessage = decode(stored.payload, MetricsMessage)  # type: ignore[arg-type]
+                message = decode_metrics(stored.payload)
             except InvalidRequest as error:
                 self._count_malformed("batch_malformed", stored.subject, error)
                 continue

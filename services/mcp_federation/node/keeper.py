@@ -8,7 +8,11 @@ withdrawals, but for those of a replica whose own server is down while ours serv
 from collections.abc import Callable
 
 from mcp_federation.bus.protocol import Bus, Follower, Stored
-from mcp_federation.contract.messages import SERVER_DOWN, CatalogEntry, CatalogMessage, decode
+from mcp_federation.contract.messages import (
+    SERVER_DOWN,
+    CatalogEntry,
+    decode_catalog,
+)
 from mcp_federation.contract.subjects import CATALOG, CATALOG_STREAM
 from mcp_federation.errors import ApprovalRefused, InvalidRequest
 from mcp_federation.logs import get_logger
@@ -46,7 +50,7 @@ class Keeper:
     async def _on_stored(self, stored: Stored) -> None:
         _, name = CATALOG.parse(stored.subject)
         try:
-            message: CatalogMessage = decode(stored.payload, CatalogMessage)  # type: ignore[arg-type]  # a union
+            message = decode_catalog(stored.payload)
             if not isinstance(message, CatalogEntry):
                 if message.reason == SERVER_DOWN:
                     self._restore(name)

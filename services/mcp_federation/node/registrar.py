@@ -14,11 +14,10 @@ from mcp_federation.catalog.state import DigestSet
 from mcp_federation.contract.messages import (
     SERVER_DOWN,
     CatalogEntry,
-    CatalogMessage,
     RefusedTool,
     Verdict,
     Withdrawal,
-    decode,
+    decode_catalog,
     encode,
 )
 from mcp_federation.contract.subjects import CATALOG, CATALOG_STREAM, EXECUTE
@@ -149,7 +148,7 @@ class Registrar:
         return await self._judgements.ask(tool)
 
     async def _remember(self, stored: Stored) -> None:
-        message: CatalogMessage = decode(stored.payload, CatalogMessage)  # type: ignore[arg-type]  # a union
+        message = decode_catalog(stored.payload)
         if isinstance(message, CatalogEntry):
             self.published.put(message.tool.name, message.digest)
             self._servers_before[message.tool.name] = message.server

@@ -16,10 +16,10 @@ from mcp_federation.contract.messages import (
     Assessment,
     Cancel,
     CatalogEntry,
-    CatalogMessage,
     Presence,
     Ruling,
     decode,
+    decode_catalog,
     encode,
 )
 from mcp_federation.contract.subjects import (
@@ -156,8 +156,7 @@ class CatalogReplica:
     def _apply(self, stored: Stored) -> str | None:
         """Take a stored catalog message in; the tool's name where the message is sound."""
         node, name = CATALOG.parse(stored.subject)
-        # A union has no class of its own, which is what mypy asks of a type[M].
-        message: CatalogMessage = decode(stored.payload, CatalogMessage)  # type: ignore[arg-type]
+        message = decode_catalog(stored.payload)
         if isinstance(message, CatalogEntry):
             if (message.node, message.tool.name) != (node, name):
                 raise InvalidRequest("the entry is of another tool than its subject")
