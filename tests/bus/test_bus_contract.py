@@ -1,6 +1,8 @@
 """What every bus promises, tried on each of them."""
 
 import asyncio
+import gc
+import weakref
 from datetime import timedelta
 
 import pytest
@@ -62,6 +64,21 @@ async def test_one_member_of_a_queue_group_gets_each_message(connect: Connect) -
         await sender.publish("work", str(number).encode())
     assert sorted(await inbox.take(30), key=int) == [str(n).encode() for n in range(30)]
     assert inbox.queue.empty()
+
+
+async def test_what_was_closed_is_not_kept_for_as_long_as_the_bus(bus: Bus) -> None:
+    await bus.ensure_stream(DIARY)
+    inbox = Inbox()
+    closed = weakref.ref(inbox)
+    for subscription in (
+        await bus.subscribe("a", inbox),
+        await bus.follow(DIARY, inbox),
+    ):
+        await subscription.close()
+    del inbox, subscription
+    await bus.subscribe("b", Inbox())
+    gc.collect()
+    assert closed() is None
 
 
 async def test_a_handler_that_raises_does_not_end_the_subscription(bus: Bus) -> None:

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from mcp_federation.bus.protocol import Delivery, Handler, Reply, Responder
+from mcp_federation.bus.protocol import Delivery, Handler, Reply, Responder, Subscription
 from mcp_federation.contract.messages import encode, error_reply
 from mcp_federation.contract.subjects import Header
 from mcp_federation.errors import FederationError, InternalError, Overloaded
@@ -64,6 +64,48 @@ class Tasks:
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
+
+
+class _Closable(Subscription, Protocol):
+    @property
+    def closed(self) -> bool: ...
+
+
+S = TypeVar("S", bound=_Closable)
+
+
+class Subscriptions:
+    """What one bus has open, and closes at its own end; what is closed before is not kept."""
+
+    def __init__(self) -> None:
+        self._open: list[_Closable] = []
+
+    def add(self, subscription: S) -> S:
+        """The subscription itself, which is closed with the others unless that is done before."""
+        self._open = [each for each in self._open if not each.closed]
+        self._open.append(subscription)
+        return subscription
+
+    async def close(self) -> None:
+        """Close all, the latest first."""
+        while self._open:
+            await self._open.pop().close()
+
+
+class Owner:
+    """Something with one task, which is cancelled on close."""
+
+    def __init__(self, work: Coroutine[Any, Any, None]) -> None:
+        self._task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has stopped."""
+        return self._task.done()
+
+    async def close(self) -> None:
+        """Stop."""
+        await stop_task(self._task)
 
 
 async def handle(handler: Handler, delivery: Delivery) -> None:

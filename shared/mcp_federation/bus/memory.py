@@ -8,8 +8,8 @@ from contextlib import suppress
 from itertools import count
 from typing import Self
 
-from mcp_federation.bus.handling import Tasks, answer, error_answer, handle, overloaded
-from mcp_federation.bus.memory_broker import Listener, MemoryBroker, MemoryConsumer, MemoryFollower, Owner
+from mcp_federation.bus.handling import Owner, Subscriptions, Tasks, answer, error_answer, handle, overloaded
+from mcp_federation.bus.memory_broker import Listener, MemoryBroker, MemoryConsumer, MemoryFollower
 from mcp_federation.bus.protocol import (
     BatchHandler,
     Delivery,
@@ -32,7 +32,7 @@ class MemoryBus:
 
     def __init__(self, broker: MemoryBroker | None = None) -> None:
         self.broker = broker or MemoryBroker()
-        self._open: list[Subscription] = []
+        self._open = Subscriptions()
         self._inbox_number = count()
         self._closed = False
 
@@ -152,24 +152,18 @@ class MemoryBus:
         tail: int | None = None,
     ) -> Follower:
         """Replay a stream, then follow it live; see `Bus.follow`."""
-        follower = MemoryFollower(self.broker, stream, handler, subject, tail)
-        self._open.append(follower)
-        return follower
+        return self._open.add(MemoryFollower(self.broker, stream, handler, subject, tail))
 
     async def consume(self, stream: StreamSpec, name: str, handler: BatchHandler) -> Subscription:
         """Work through a stream once for all workers of that name; see `Bus.consume`."""
-        consumer = MemoryConsumer(self.broker, stream, name, handler)
-        self._open.append(consumer)
-        return consumer
+        return self._open.add(MemoryConsumer(self.broker, stream, name, handler))
 
     async def flush(self, timeout: float = 5.0) -> None:
         """Nothing is ever on its way."""
 
     async def close(self) -> None:
         """Finish what is being handled, within a bound, and disconnect."""
-        for subscription in reversed(self._open):
-            await subscription.close()
-        self._open.clear()
+        await self._open.close()
         self._closed = True
 
     async def __aenter__(self) -> Self:
@@ -180,9 +174,7 @@ class MemoryBus:
 
     def _listen(self, listener: Listener, on_message: Handler, tasks: Tasks) -> Subscription:
         self.broker.listeners.append(listener)
-        subscription = _MemorySubscription(self.broker, listener, on_message, tasks)
-        self._open.append(subscription)
-        return subscription
+        return self._open.add(_MemorySubscription(self.broker, listener, on_message, tasks))
 
     def _reply(self, delivery: Delivery, reply: Reply) -> None:
         if not delivery.reply:

@@ -2,12 +2,10 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
 
-from mcp_federation.bus.handling import handle, stop_task
+from mcp_federation.bus.handling import Owner, handle
 from mcp_federation.bus.protocol import BatchHandler, Delivery, Stored, StoredHandler
 from mcp_federation.contract.subjects import StreamSpec
 from mcp_federation.errors import DeadlineExceeded
@@ -111,17 +109,6 @@ class MemoryBroker:
     def stream_of(self, subject: str) -> Stream | None:
         """The stream that keeps a subject."""
         return next((s for s in self.streams.values() if matches(s.spec.template.every(), subject)), None)
-
-
-class Owner:
-    """Something with one task, which is cancelled on close."""
-
-    def __init__(self, work: Coroutine[Any, Any, None]) -> None:
-        self._task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
-
-    async def close(self) -> None:
-        """Stop."""
-        await stop_task(self._task)
 
 
 class MemoryFollower(Owner):

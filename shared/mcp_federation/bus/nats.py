@@ -17,7 +17,7 @@ from nats.aio.subscription import Subscription as NatsSubscription
 from nats.js.api import DiscardPolicy, StreamConfig
 
 from mcp_federation.bus.alarms import Alarms
-from mcp_federation.bus.handling import Tasks, answer, error_answer, handle, overloaded
+from mcp_federation.bus.handling import Subscriptions, Tasks, answer, error_answer, handle, overloaded
 from mcp_federation.bus.nats_connection import ConnectionWatch, open_connection
 from mcp_federation.bus.nats_lane import STATUS, LaneClient, read_headers, write_headers
 from mcp_federation.bus.nats_streams import NatsConsumer, NatsFollower
@@ -78,7 +78,7 @@ class NatsBus:
         self._watch = watch
         watch.on_dropped = self._fail_waiting
         self._js = connection.jetstream(timeout=STORE_TIMEOUT)
-        self._open: list[Subscription] = []
+        self._open = Subscriptions()
         self._inbox = connection.new_inbox()
         self._waiting: dict[str, tuple[asyncio.Future[Delivery], Interim | None]] = {}
         self._counter = 0
@@ -259,16 +259,11 @@ class NatsBus:
     ) -> Follower:
         """Replay a stream, then follow it live; see `Bus.follow`."""
         follower = NatsFollower(self._nc, self._js, stream, handler, subject=subject, tail=tail)
-        self._open.append(follower)
-        follower.start()
-        return follower
+        return self._open.add(follower)
 
     async def consume(self, stream: StreamSpec, name: str, handler: BatchHandler) -> Subscription:
         """Work through a stream once for all workers of that name; see `Bus.consume`."""
-        consumer = NatsConsumer(self._js, stream, name, handler)
-        self._open.append(consumer)
-        consumer.start()
-        return consumer
+        return self._open.add(NatsConsumer(self._js, stream, name, handler))
 
     async def flush(self, timeout: float = 5.0) -> None:
         """Wait until everything published so far has reached the server."""
@@ -281,9 +276,7 @@ class NatsBus:
     async def close(self) -> None:
         """Finish what is being handled, within a bound, and disconnect."""
         self._watch.expected = True
-        for subscription in reversed(self._open):
-            await subscription.close()
-        self._open.clear()
+        await self._open.close()
         with suppress(BusUnavailable):
             if self._nc.is_connected:
                 await self.flush(2)
@@ -334,9 +327,7 @@ class NatsBus:
             sub = await subscribing
         except nats.errors.Error as error:
             raise BusUnavailable("the connection to NATS is down") from error
-        subscription = _Subscription(self._nc, sub, tasks)
-        self._open.append(subscription)
-        return subscription
+        return self._open.add(_Subscription(self._nc, sub, tasks))
 
     async def _reply(self, subject: str, reply: Reply) -> None:
         try:
@@ -367,13 +358,13 @@ class _Subscription:
         self._nc = connection
         self._sub = sub
         self._tasks = tasks
-        self._closed = False
+        self.closed = False
 
     async def close(self) -> None:
         """Stop taking messages, and wait until those taken are handled."""
-        if self._closed:
+        if self.closed:
             return
-        self._closed = True
+        self.closed = True
         with suppress(nats.errors.Error, TimeoutError, OSError):
             # Drained rather than cut: what the server has already sent us is still handled.
             async with asyncio.timeout(5):

@@ -14,7 +14,7 @@ from nats.aio.subscription import Subscription as NatsSubscription
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.client import JetStreamContext
 
-from mcp_federation.bus.handling import stop_task
+from mcp_federation.bus.handling import Owner
 from mcp_federation.bus.protocol import BatchHandler, Stored, StoredHandler
 from mcp_federation.contract.subjects import StreamSpec
 from mcp_federation.errors import DeadlineExceeded, FederationError
@@ -39,7 +39,7 @@ class _Gap(Exception):
 _FAULTS = (_Gap, nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError)
 
 
-class NatsFollower:
+class NatsFollower(Owner):
     """Replays a stream in order, then follows it live.
 
     An ephemeral push consumer without acknowledgements: its numbering shows a gap, its heartbeat a
@@ -65,11 +65,7 @@ class NatsFollower:
         self._handled = 0
         self._created = ""
         self._caught_up = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin in a task of its own."""
-        self._task = asyncio.get_running_loop().create_task(_for_ever(self._follow, self._stream))
+        super().__init__(_for_ever(self._follow, self._stream))
 
     async def caught_up(self, timeout: float) -> None:
         """Wait until all that was there at the start has been handled; see `Follower.caught_up`."""
@@ -78,10 +74,6 @@ class NatsFollower:
                 await self._caught_up.wait()
         except TimeoutError:
             raise DeadlineExceeded(f"{self._stream.name} was not replayed within {timeout:g} s") from None
-
-    async def close(self) -> None:
-        """Stop following."""
-        await stop_task(self._task)
 
     async def _follow(self) -> None:
         inbox = self._nc.new_inbox()
@@ -164,7 +156,7 @@ class NatsFollower:
             log.exception("handler_failed", subject=stored.subject)
 
 
-class NatsConsumer:
+class NatsConsumer(Owner):
     """Takes batches of a stream through one durable pull consumer that all workers of a name share."""
 
     def __init__(self, js: JetStreamContext, stream: StreamSpec, name: str, handler: BatchHandler) -> None:
@@ -172,19 +164,15 @@ class NatsConsumer:
         self._stream = stream
         self._name = name
         self._handler = handler
-        self._task: asyncio.Task[None] | None = None
         self._busy = asyncio.Lock()
-
-    def start(self) -> None:
-        """Begin in a task of its own."""
-        self._task = asyncio.get_running_loop().create_task(_for_ever(self._consume, self._stream))
+        super().__init__(_for_ever(self._consume, self._stream))
 
     async def close(self) -> None:
         """Finish the batch at hand, then stop."""
         with suppress(TimeoutError):
             async with asyncio.timeout(ACK_WAIT), self._busy:
-                await stop_task(self._task)
-        await stop_task(self._task)
+                await super().close()
+        await super().close()
 
     async def _consume(self) -> None:
         config = ConsumerConfig(ack_policy=AckPolicy.EXPLICIT, ack_wait=ACK_WAIT, max_ack_pending=16 * BATCH)
