@@ -16,7 +16,7 @@ from mcp_federation.engine.predictor import (
     PerformancePredictor,
     Place,
 )
-from mcp_federation.engine.trust import ReporterTrust
+from mcp_federation.engine.reporter_trust import ReporterTrust
 from mcp_federation.estimation import EMPTY, HALF_COST, OWN_WEIGHT
 
 FILES = Place("files", "acme", "data_processing")

@@ -6,7 +6,8 @@ by the tool's own (Gelman and others, Bayesian Data Analysis, 2013, chapter 5). 
 
 - what this process saw itself, exact, the last `OWN_MEMORY` executions;
 - what others report, by how far each reporter is trusted, and its word of itself and of its rivals by what
-  credit it has (see `trust`). It fades as own executions come in, with age, and where they contradict it.
+  credit it has (see `reporter_trust`). It fades as own executions come in, with age, and where they
+  contradict it.
 """
 
 import math
@@ -17,7 +18,7 @@ from itertools import pairwise
 from random import Random
 
 from mcp_federation.contract.messages import Tally
-from mcp_federation.engine.trust import ReporterTrust, agreement
+from mcp_federation.engine.reporter_trust import ReporterTrust, agreement
 from mcp_federation.estimation import (
     EMPTY,
     FREE,

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcp_federation.engine.search.catalog import NAME_PIECES, NO_PIECE, STEP, Catalog
-from mcp_federation.engine.search.common import telling
+from mcp_federation.engine.search.common_words import telling
 from mcp_federation.engine.search.encoder import unit
 from mcp_federation.engine.search.request import Request
 from mcp_federation.engine.text import terms
