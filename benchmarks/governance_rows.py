@@ -14,7 +14,7 @@ from mcp_federation.governance.checks.reading import Reading, read
 from mcp_federation.governance.detector.model import CAPABILITY, INSTRUCTIONS, Head, heads, opinions
 from mcp_federation.governance.detector.passages import passages
 from mcp_federation.governance.quality import QUALITY
-from mcp_federation.governance.security import security_catalogue
+from mcp_federation.governance.security import security_suite
 from mcp_federation.governance.verdict import decide, judge
 from scripts.detector.data import DECLARED, Row
 from scripts.detector.training import best_score, generated_examples, real_examples, train, train_head
@@ -51,7 +51,7 @@ class Outcome:
 
 def decided(rows: Iterable[Row], heads: Heads) -> list[Outcome]:
     """What all checks say with these heads of the model."""
-    security = security_catalogue(heads)
+    security = security_suite(heads)
     return [
         _outcome(row, heads, security.run(reading), reading)
         for row in rows

@@ -1,11 +1,11 @@
-"""Write docs/governance/checks.md anew from the catalogue of checks in the code."""
+"""Write docs/governance/checks.md anew from the suites of checks in the code."""
 
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mcp_federation.governance.checks.catalogue import Check
+from mcp_federation.governance.checks.check import Check
 from mcp_federation.governance.checks.examples import EXAMPLES, Example
 from mcp_federation.governance.quality import QUALITY
 from mcp_federation.governance.security import SECURITY

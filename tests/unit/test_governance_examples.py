@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_federation.governance.checks.catalogue import Check
+from mcp_federation.governance.checks.check import Check
 from mcp_federation.governance.checks.examples import EXAMPLES
 from mcp_federation.governance.quality import QUALITY
 from mcp_federation.governance.security import SECURITY

@@ -1,4 +1,4 @@
-"""From findings to verdicts, and the catalogue of checks itself."""
+"""From findings to verdicts, and the suites of checks themselves."""
 
 import re
 
@@ -7,7 +7,7 @@ import pytest
 from mcp_federation.contract.digest import tool_digest
 from mcp_federation.contract.messages import Decision, Finding, Severity
 from mcp_federation.errors import InvalidRequest
-from mcp_federation.governance.checks.catalogue import Catalogue, Check, Sighting
+from mcp_federation.governance.checks.check import Check, Sighting, Suite
 from mcp_federation.governance.quality import QUALITY
 from mcp_federation.governance.security import SECURITY
 from mcp_federation.governance.verdict import decide, judge
@@ -76,9 +76,9 @@ def test_a_check_runs_alone() -> None:
     }
 
 
-def test_a_catalogue_refuses_two_checks_of_one_rule() -> None:
+def test_a_suite_refuses_two_checks_of_one_rule() -> None:
     with pytest.raises(ValueError, match="same rule"):
-        Catalogue(CHECKS[0], CHECKS[0])
+        Suite(CHECKS[0], CHECKS[0])
 
 
 def test_a_rule_gives_a_bounded_number_of_findings() -> None:

@@ -121,4 +121,4 @@ def _physical(result: Result, lines: FileLines) -> dict[str, Any]:
 
 
 _SECURITY_RULES: Final = frozenset(check.rule for check in SECURITY)
-_RATIONALES: Final = {check.rule: check.rationale for catalogue in (SECURITY, QUALITY) for check in catalogue}
+_RATIONALES: Final = {check.rule: check.rationale for suite in (SECURITY, QUALITY) for check in suite}

@@ -4,11 +4,11 @@ from typing import Final
 
 from mcp_federation.contract.messages import Finding, Registration
 from mcp_federation.governance.checks import collisions, descriptions, fitness, names, schemas
-from mcp_federation.governance.checks.catalogue import Catalogue
+from mcp_federation.governance.checks.check import Suite
 from mcp_federation.governance.checks.context import CatalogView
 from mcp_federation.governance.checks.reading import read
 
-QUALITY: Final = Catalogue(
+QUALITY: Final = Suite(
     *names.QUALITY, *descriptions.CHECKS, *schemas.CHECKS, *fitness.QUALITY, *collisions.QUALITY
 )
 

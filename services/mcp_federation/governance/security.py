@@ -14,16 +14,16 @@ from mcp_federation.governance.checks import (
     steering,
     urls,
 )
-from mcp_federation.governance.checks.catalogue import Catalogue
+from mcp_federation.governance.checks.check import Suite
 from mcp_federation.governance.checks.context import CatalogView
 from mcp_federation.governance.checks.detection import detector_checks
 from mcp_federation.governance.checks.reading import read
 from mcp_federation.governance.detector.model import Head, heads
 
 
-def security_catalogue(heads: Mapping[str, Head]) -> Catalogue:
+def security_suite(heads: Mapping[str, Head]) -> Suite:
     """All security checks, with these heads of the detector's model."""
-    return Catalogue(
+    return Suite(
         *hidden_text.CHECKS,
         *names.SECURITY,
         *credentials.CHECKS,
@@ -36,8 +36,8 @@ def security_catalogue(heads: Mapping[str, Head]) -> Catalogue:
     )
 
 
-SECURITY: Final = security_catalogue(heads())
-COLLISIONS: Final = Catalogue(*collisions.SECURITY)
+SECURITY: Final = security_suite(heads())
+COLLISIONS: Final = Suite(*collisions.SECURITY)
 """Those that judge a tool by what other nodes have."""
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from mcp_federation.contract.messages import Finding, Registration, Tool
-from mcp_federation.governance.checks.catalogue import MAX_FINDINGS, Sighting
+from mcp_federation.governance.checks.check import MAX_FINDINGS, Sighting
 from mcp_federation.governance.checks.quoting import quote
 from mcp_federation.governance.checks.reading import Path, Reading, Text, read, render_path
 from mcp_federation.governance.detector.plain import decoded, plain

@@ -1,1 +1,1 @@
-"""The checks: small pure functions over a registration, each in a catalogue under its rule."""
+"""The checks: small pure functions over a registration, each in a suite under its rule."""

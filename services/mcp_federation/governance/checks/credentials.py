@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from mcp_federation.governance.checks.catalogue import Check, Sighting, check
+from mcp_federation.governance.checks.check import Check, Sighting, check
 from mcp_federation.governance.checks.reading import Reading, Text
 from mcp_federation.governance.checks.secret_shapes import (
     Secret,

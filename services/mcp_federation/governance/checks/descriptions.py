@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
-from mcp_federation.governance.checks.catalogue import Check, Sighting, check
+from mcp_federation.governance.checks.check import Check, Sighting, check
 from mcp_federation.governance.checks.quoting import quote
 from mcp_federation.governance.checks.reading import Reading
 

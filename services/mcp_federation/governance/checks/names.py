@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from semver import Version
 
-from mcp_federation.governance.checks.catalogue import Check, Sighting, check
+from mcp_federation.governance.checks.check import Check, Sighting, check
 from mcp_federation.governance.checks.quoting import code_point, quote
 from mcp_federation.governance.checks.reading import Reading
 

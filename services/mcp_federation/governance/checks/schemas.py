@@ -11,7 +11,7 @@ from typing import Any, Final
 import jsonschema_rs
 from jsonschema_rs import ValidationErrorKind
 
-from mcp_federation.governance.checks.catalogue import Check, Sighting, check
+from mcp_federation.governance.checks.check import Check, Sighting, check
 from mcp_federation.governance.checks.quoting import quote
 from mcp_federation.governance.checks.reading import Document, Reading, Text, render_path
 from mcp_federation.governance.checks.references import reference_problem

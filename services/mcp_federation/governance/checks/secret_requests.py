@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib import resources
 
-from mcp_federation.governance.checks.catalogue import Sighting
+from mcp_federation.governance.checks.check import Sighting
 from mcp_federation.governance.checks.quoting import quote
 from mcp_federation.governance.checks.reading import Reading
 from mcp_federation.governance.detector.lexicon import lexicon

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import cache
 
 from mcp_federation.contract.messages import Registration
-from mcp_federation.governance.checks.catalogue import Check, Sighting, check
+from mcp_federation.governance.checks.check import Check, Sighting, check
 from mcp_federation.governance.checks.context import MIN_SAME_TOOL, Published, bare_name, resemblance
 from mcp_federation.governance.checks.quoting import quote
 from mcp_federation.governance.checks.reading import Reading

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Set
 from functools import cache
 from typing import Final
 
-from mcp_federation.governance.checks.catalogue import Check, Sighting, check
+from mcp_federation.governance.checks.check import Check, Sighting, check
 from mcp_federation.governance.checks.quoting import code_point, quote
 from mcp_federation.governance.checks.reading import Reading
 from mcp_federation.governance.checks.secret_requests import secret_requests

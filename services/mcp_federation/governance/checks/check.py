@@ -1,4 +1,4 @@
-"""What a check is, and how the checks of one family are listed and run. Pure."""
+"""What a check is, and how the checks of one suite are listed and run. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -63,8 +63,8 @@ def check(rule: str, severity: Severity, *, rationale: str, remedy: str) -> Call
     return partial(Check, rule, severity, rationale, remedy)
 
 
-class Catalogue:
-    """The checks of one family by their rules, in the order in which they are run."""
+class Suite:
+    """The checks of one suite by their rules, in the order in which they are run."""
 
     def __init__(self, *checks: Check) -> None:
         self._checks = {check.rule: check for check in checks}
