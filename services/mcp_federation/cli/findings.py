@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from mcp_federation.contract.messages import Change, Finding, Severity
+from mcp_federation.contract.messages import SEVERITIES, Change, Finding, Severity
 from mcp_federation.mesh.terminal import safe_text
 
 SEVERITY_STYLES: Final[dict[Severity, str]] = {
@@ -25,7 +25,6 @@ DECISION_STYLES: Final = {
     "revoked": "bold red",
 }
 _INDENT: Final = 11
-_RANKS: Final = {"critical": 0, "high": 1, "medium": 2, "low": 3, "info": 4}
 
 
 def show_findings(
@@ -33,7 +32,7 @@ def show_findings(
 ) -> None:
     """Print findings, the gravest first, each with the words it is about; those of one rule together."""
     groups: dict[tuple[str, Severity, str], list[Finding]] = {}
-    for finding in sorted(findings, key=lambda finding: _RANKS[finding.severity]):
+    for finding in sorted(findings, key=lambda finding: -SEVERITIES.index(finding.severity)):
         groups.setdefault((finding.rule, finding.severity, finding.remedy), []).append(finding)
     for (rule, severity, remedy), group in groups.items():
         head = Text(f"  {severity.upper():<{_INDENT - 2}}", SEVERITY_STYLES[severity])

@@ -19,7 +19,7 @@ from mcp_federation.cli.findings import DECISION_STYLES, show_findings
 from mcp_federation.cli.sarif import Result, sarif
 from mcp_federation.cli.server_texts import server_findings
 from mcp_federation.cli.targets import Probe, Scanned, read_target
-from mcp_federation.contract.messages import Decision, Finding, Registration, Severity, Verdict
+from mcp_federation.contract.messages import SEVERITIES, Decision, Finding, Registration, Severity, Verdict
 from mcp_federation.errors import FederationError, InvalidRequest
 from mcp_federation.governance.checks.context import CatalogView, Published
 from mcp_federation.governance.checks.reading import read
@@ -36,7 +36,6 @@ FAILED: Final = 2
 """The exit codes: something is wrong with a tool, and nothing could be scanned."""
 
 MANY: Final = 500
-_RANKS: Final[dict[Severity, int]] = {"info": 0, "low": 1, "medium": 2, "high": 3, "critical": 4}
 _NO_LABEL = re.compile(r"[^a-z0-9]+")
 
 
@@ -72,7 +71,8 @@ class Report:
     def fails(self, fail_on: Severity | None) -> bool:
         """Whether a finding is that severe; without a severity, whether the policy would not approve all."""
         if fail_on is not None:
-            return any(_RANKS[finding.severity] >= _RANKS[fail_on] for finding in self.findings)
+            grave = SEVERITIES[SEVERITIES.index(fail_on) :]
+            return any(finding.severity in grave for finding in self.findings)
         bad = any(decide(server.findings, self.policy) != "approved" for server, _ in self.servers)
         return bad or self.count("quarantined") + self.count("rejected") > 0
 

@@ -13,6 +13,7 @@ from mcp_federation.contract.messages import (
     RefusedTool,
     ServerState,
     Text,
+    Version,
 )
 from mcp_federation.estimation import MAX_COST
 
@@ -111,7 +112,7 @@ class RegisterRequest(Struct, frozen=True, kw_only=True):
 
     name: LocalName
     description: Text
-    version: Annotated[str, Meta(max_length=256)] = "0.0.0"
+    version: Version = "0.0.0"
     source_repo: Text | None = None
     input_schema: dict[str, Raw] | None = None
     server: ServerAddress | None = None

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import msgspec
 
 from mcp_federation.contract.digest import has_digest, tool_digest
 from mcp_federation.contract.messages import (
+    SEVERITIES,
     Assessment,
     Case,
     Change,
@@ -25,8 +25,6 @@ from mcp_federation.governance.security import SECURITY
 from mcp_federation.governance.widening import unknown_predecessor, widened
 from mcp_federation.trust.policy import PRESETS, Policy, Subject, weigh
 from mcp_federation.trust.rules import SUITES
-
-_RANKS: Final = {"critical": 0, "high": 1, "medium": 2, "low": 3, "info": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ def judge(
         *of_change,
         *(finding for found in further.values() for finding in found),
     ]
-    findings.sort(key=lambda finding: _RANKS[finding.severity])
+    findings.sort(key=lambda finding: -SEVERITIES.index(finding.severity))
     node, name, digest = registration.node, registration.tool.name, registration.digest
     reviewer = _reviewer(registration, findings, policy.of(node), past.case)
     subject = Subject(node, name, digest, checks, reviewer)

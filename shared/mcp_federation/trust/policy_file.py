@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
-from mcp_federation.contract.messages import Severity
+from mcp_federation.contract.messages import SEVERITIES, Severity
 from mcp_federation.contract.names import check_node_name
 from mcp_federation.errors import InvalidRequest
 from mcp_federation.trust.policy import PRESETS, Action, Policy, ProbePolicy, RulePolicy
@@ -23,7 +23,6 @@ _ASSIGNMENT: Final = re.compile(r"\s*([^=#\[]+?)\s*=")
 _AT: Final = re.compile(r" - at `\$\.?([A-Za-z_.]*)[^`]*`$")
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*?)`")
 
-SEVERITIES: Final[tuple[Severity, ...]] = get_args(Severity)
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
 
 T = TypeVar("T")

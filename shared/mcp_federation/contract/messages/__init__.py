@@ -36,6 +36,7 @@ from mcp_federation.contract.messages.fields import (
     Version,
 )
 from mcp_federation.contract.messages.governance import (
+    SEVERITIES,
     Assessment,
     AuditRecord,
     Case,
@@ -75,6 +76,7 @@ __all__ = [
     "MESSAGES",
     "PROTOCOL_VERSION",
     "SERVER_DOWN",
+    "SEVERITIES",
     "Assessment",
     "AuditRecord",
     "Blob",

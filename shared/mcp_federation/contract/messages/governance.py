@@ -1,6 +1,6 @@
 """What is asked of governance, what it answers, and what it keeps."""
 
-from typing import Literal
+from typing import Final, Literal, get_args
 
 from msgspec import Struct
 
@@ -20,6 +20,8 @@ from mcp_federation.contract.messages.fields import (
 Decision = Literal["approved", "quarantined", "rejected"]
 Ruled = Literal["approved", "rejected", "revoked"]
 Severity = Literal["info", "low", "medium", "high", "critical"]
+SEVERITIES: Final[tuple[Severity, ...]] = get_args(Severity)
+"""From the slightest to the gravest."""
 
 
 class Finding(Struct, frozen=True, kw_only=True, omit_defaults=True):
