@@ -10,6 +10,7 @@ from mcp_federation.catalog.replica import CatalogReplica
 from mcp_federation.catalog.state import CatalogTool
 from mcp_federation.cli.call import describe, readable, show_result
 from mcp_federation.cli.discover import DESCRIPTION_WIDTH, hear_nodes, matches, show_tools, state_of, summary
+from mcp_federation.cli.output import print_row
 from mcp_federation.cli.recommend import show_recommendations
 from mcp_federation.client import FederationClient
 from mcp_federation.contract.mcp import CallResult
@@ -80,6 +81,16 @@ def test_recommendations_are_a_table_on_a_terminal(
     assert "\x1b[31m" not in shown
     for cell in ("and 1 more", "100%", "93%", "1.2 s", "12 ms", "Tells the time.", "cannot be run"):
         assert cell in shown
+
+
+def test_what_a_stranger_wrote_stays_one_field_of_one_row(capsys: pytest.CaptureFixture[str]) -> None:
+    print_row("clock\nfake@acme\tapproved", "quarantined")
+    assert capsys.readouterr().out == "clock fake@acme approved\tquarantined\n"
+
+
+def test_a_recommendation_in_a_pipe_is_one_row(capsys: pytest.CaptureFixture[str]) -> None:
+    show_recommendations([{"name": "clock\nfake@acme", "relevance": 1.0, "success_probability": 0.934}])
+    assert capsys.readouterr().out == "clock fake@acme\t1.00\t0.93\n"
 
 
 def test_no_recommendation_is_said(terminal: Terminal) -> None:

@@ -16,6 +16,7 @@ from rich.text import Text
 from mcp_federation.bus.protocol import Bus, Stored
 from mcp_federation.cli.client import run_on_bus
 from mcp_federation.cli.findings import DECISION_STYLES
+from mcp_federation.cli.output import print_json, print_row
 from mcp_federation.contract.messages import AuditRecord, decode, encode
 from mcp_federation.contract.names import federated_name
 from mcp_federation.contract.subjects import AUDIT_STREAM
@@ -113,7 +114,7 @@ def _show(records: list[AuditRecord], check: TrailCheck | None, as_json: bool) -
         if check is not None:
             faults = [fault._asdict() for fault in check.faults]
             shown["check"] = {"faults": faults, "head": str(check.head), "loose": check.loose}
-        print(json.dumps(shown, indent=2, ensure_ascii=False))  # noqa: T201 - the command's output
+        print_json(shown)
         return
     if sys.stdout.isatty():
         console = make_console()
@@ -122,14 +123,8 @@ def _show(records: list[AuditRecord], check: TrailCheck | None, as_json: bool) -
             _show_check(console, check)
         return
     for record in records:
-        fields = (
-            _time(record.at),
-            federated_name(record.name, record.node),
-            outcome(record),
-            _who(record),
-            _why(record),
-        )
-        print("\t".join(safe_text(" ".join(field.split())) for field in fields))  # noqa: T201 - the command's output
+        name = federated_name(record.name, record.node)
+        print_row(_time(record.at), name, outcome(record), _who(record), _why(record))
     if check is not None:
         _show_check(make_console(sys.stderr), check)
 

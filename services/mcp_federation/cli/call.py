@@ -10,6 +10,7 @@ from rich.json import JSON
 
 from mcp_federation.cli.arguments import coerce_arguments
 from mcp_federation.cli.client import run_client
+from mcp_federation.cli.output import print_json, print_text
 from mcp_federation.client import FederationClient
 from mcp_federation.contract.mcp import CallResult
 from mcp_federation.contract.messages import Progress
@@ -27,7 +28,7 @@ def run_call(name: str, arguments: Mapping[str, Any], timeout: float, as_json: b
                 name, coerce_arguments(arguments, schema), timeout=timeout, on_progress=on_progress
             )
         if as_json:
-            print(json.dumps(result.value, indent=2, ensure_ascii=False))  # noqa: T201 - the command's output
+            print_json(result.value)
         else:
             show_result(result)
 
@@ -54,7 +55,7 @@ def show_result(result: CallResult) -> None:
     """Print a result: text as it is, structure as JSON, what is neither as its kind and size."""
     text = readable(result)
     if not sys.stdout.isatty():
-        print(text)  # noqa: T201 - the command's output
+        print_text(text)
     elif isinstance(result.value, dict | list) and result.value is not result.content:
         make_console().print(JSON(safe_text(text)), soft_wrap=True)
     else:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from mcp_federation.catalog.state import CatalogTool
 from mcp_federation.cli.client import run_client
+from mcp_federation.cli.output import print_json, print_row
 from mcp_federation.client import FederationClient
 from mcp_federation.mesh.terminal import make_console, safe_text
 
@@ -29,8 +30,7 @@ def run_discover(query: str, as_json: bool, **overrides: Any) -> int:
         await hear_nodes(client)
         found = [tool for tool in client.discover() if matches(tool, query)]
         if as_json:
-            text = json.dumps([summary(client, tool) for tool in found], indent=2, ensure_ascii=False)
-            print(text)  # noqa: T201 - the command's output
+            print_json([summary(client, tool) for tool in found])
         else:
             show_tools(client, found, query)
 
@@ -79,8 +79,7 @@ def show_tools(client: FederationClient, tools: list[CatalogTool], query: str) -
     """Print what a query found: a table on a terminal, a tab-separated line a tool in a pipe."""
     if not sys.stdout.isatty():
         for tool in tools:
-            fields = (tool.federated_name, tool.tool.version, state_of(client, tool), tool.tool.description)
-            print("\t".join(safe_text(" ".join(field.split())) for field in fields))  # noqa: T201 - the command's output
+            print_row(tool.federated_name, tool.tool.version, state_of(client, tool), tool.tool.description)
         return
     console = make_console()
     if not tools:

@@ -16,6 +16,7 @@ from rich.text import Text
 from mcp_federation.bus.protocol import Bus
 from mcp_federation.cli.client import run_on_bus
 from mcp_federation.cli.findings import DECISION_STYLES, show_changes, show_findings
+from mcp_federation.cli.output import print_json, print_row, print_text
 from mcp_federation.contract.messages import Case, Finding, Registration, Ruling, encode
 from mcp_federation.contract.names import federated_name
 from mcp_federation.errors import Conflict, InvalidRequest
@@ -40,7 +41,7 @@ def run_review(*, node: str | None, everything: bool, as_json: bool, **overrides
             if (everything or is_pending(case)) and node in (None, case.node)
         ]
         if as_json:
-            _print_json([_summary(case) for case in cases])
+            print_json([_summary(case) for case in cases])
         else:
             _show_list(cases, everything)
 
@@ -53,7 +54,7 @@ def run_explain(name: str, *, as_json: bool, **overrides: Any) -> int:
     async def work(bus: Bus, mesh: RunningMesh, _: Settings) -> None:
         case = await _operator(bus, mesh).case(name)
         if as_json:
-            _print_json(_summary(case))
+            print_json(_summary(case))
         else:
             show_case(make_console(), case)
 
@@ -89,7 +90,7 @@ def run_ruling(
 
 def run_key(path: Path) -> int:
     """Make an operator's key, or read it, and print the public line that governance is to be told."""
-    print(trusted(load_or_create_key(path).public_key()))  # noqa: T201 - the command's output
+    print_text(str(trusted(load_or_create_key(path).public_key())))
     return 0
 
 
@@ -144,8 +145,8 @@ def _show_reasons(console: Console, case: Case) -> None:
 def _show_list(cases: list[Case], everything: bool) -> None:
     if not sys.stdout.isatty():
         for case in cases:
-            name, rules = safe_text(federated_name(case.name, case.node)), ",".join(_rules(case))
-            print(f"{name}\t{standing(case)}\t{case.verdict.digest}\t{rules}")  # noqa: T201 - the output
+            name = federated_name(case.name, case.node)
+            print_row(name, standing(case), case.verdict.digest, ",".join(_rules(case)))
         return
     console = make_console()
     if not cases:
@@ -246,7 +247,3 @@ def _ago(at: float) -> str:
         if seconds >= size:
             return f"{seconds // size} {unit} ago"
     return f"{seconds} s ago"
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))  # noqa: T201 - the command's output

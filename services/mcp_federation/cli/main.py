@@ -146,9 +146,7 @@ def discover(
     """List the tools of the mesh."""
     from mcp_federation.cli.discover import run_discover
 
-    raise typer.Exit(
-        run_discover(query, as_json, nats_url=nats, trusted_keys=words(trust), state_dir=state_dir)
-    )
+    raise typer.Exit(run_discover(query, as_json, **mesh_of(nats, trust, state_dir)))
 
 
 @app.command()
@@ -194,17 +192,7 @@ def call(
         arguments = parse_arguments(args, pairs or [])
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    raise typer.Exit(
-        run_call(
-            name,
-            arguments,
-            timeout,
-            as_json,
-            nats_url=nats,
-            trusted_keys=words(trust),
-            state_dir=state_dir,
-        )
-    )
+    raise typer.Exit(run_call(name, arguments, timeout, as_json, **mesh_of(nats, trust, state_dir)))
 
 
 @app.command()

@@ -1,6 +1,5 @@
 """`mcp-federation recommend`: the tools of the mesh that would do what a sentence asks for, best first."""
 
-import json
 import sys
 from typing import Any, Final
 
@@ -10,6 +9,7 @@ from rich.table import Table
 from mcp_federation.bus.protocol import Bus
 from mcp_federation.cli.client import run_on_bus
 from mcp_federation.cli.discover import in_short
+from mcp_federation.cli.output import print_json, print_row
 from mcp_federation.engine.federated import FederatedRAGMCPEngine
 from mcp_federation.mesh.state import RunningMesh
 from mcp_federation.mesh.terminal import make_console, safe_text
@@ -28,7 +28,7 @@ def run_recommend(request: str, objective: str, limit: int, as_json: bool, **ove
         async with engine:
             found = await engine.recommend(request, objective, limit)
         if as_json:
-            print(json.dumps(found, indent=2, ensure_ascii=False))  # noqa: T201 - the command's output
+            print_json(found)
         else:
             show_recommendations(found)
 
@@ -39,8 +39,7 @@ def show_recommendations(found: list[dict[str, Any]]) -> None:
     """Print a table on a terminal, a tab-separated line a tool in a pipe."""
     if not sys.stdout.isatty():
         for tool in found:
-            fields = [safe_text(tool["name"]), *(f"{tool[column]:.2f}" for column in FIGURES)]
-            print("\t".join(fields))  # noqa: T201 - the command's output
+            print_row(tool["name"], *(f"{tool[column]:.2f}" for column in FIGURES))
         return
     console = make_console()
     if not found:

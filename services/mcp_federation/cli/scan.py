@@ -6,6 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,7 @@ from rich.progress import Progress
 from rich.text import Text
 
 from mcp_federation.cli.findings import DECISION_STYLES, show_findings
+from mcp_federation.cli.output import print_json
 from mcp_federation.cli.sarif import Result, sarif
 from mcp_federation.cli.server_texts import server_findings
 from mcp_federation.cli.targets import Probe, Scanned, read_target
@@ -92,7 +94,7 @@ def run_scan(
     try:
         chosen = load_policy(policy)
         began = time.perf_counter()
-        with console.status("asking the servers …") if sys.stdout.isatty() and not as_json else _Silent():
+        with console.status("asking the servers …") if sys.stdout.isatty() and not as_json else nullcontext():
             scanned = asyncio.run(read_target(words, probe))
         servers = _judge(scanned, chosen, None if as_json else console)
         report = Report(chosen, servers, time.perf_counter() - began)
@@ -102,18 +104,12 @@ def run_scan(
         print(f"mcp-federation: {error.message}", file=sys.stderr)  # noqa: T201 - for the person who started it
         return FAILED
     if as_json:
-        print(json.dumps(_plain(report), indent=2, ensure_ascii=False))  # noqa: T201 - the command's output
+        print_json(_plain(report))
     else:
         show_report(console, report)
     if not any(server.is_usable for server in scanned):
         return FAILED
     return FOUND if report.fails(fail_on) else 0
-
-
-class _Silent:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
 
 
 def _judge(
