@@ -22,11 +22,14 @@ from tests.support.publishing import Publisher
 StartReplica = Callable[[Publisher], Awaitable[CatalogReplica]]
 
 
+KEY = Ed25519PrivateKey.generate()
+
+
 @pytest.fixture
 async def publisher(bus: Bus) -> Publisher:
     await bus.ensure_stream(CATALOG_STREAM)
     await bus.ensure_stream(RULING_STREAM)
-    return Publisher(bus)
+    return Publisher(bus, approver=Approver(KEY))
 
 
 @pytest.fixture
@@ -85,8 +88,7 @@ async def test_an_entry_whose_approval_does_not_hold_does_not_exist(
     elif fault == "other node":
         approval = publisher.approver.approve("globex", "bad", entry.digest)
     elif fault == "expired":
-        key = publisher.approver._key
-        approval = Approver(key, timedelta(hours=-1)).approve("acme", "bad", entry.digest)
+        approval = Approver(KEY, timedelta(hours=-1)).approve("acme", "bad", entry.digest)
     elif fault == "forged":
         approval = entry.approval[:-4] + "AAAA"
     else:

@@ -38,7 +38,7 @@ from mcp_federation.contract.subjects import (
 from mcp_federation.errors import Conflict, NodeUnavailable, ToolNotFound, Unauthorized
 from mcp_federation.governance.operators import Operator, is_pending, standing
 from mcp_federation.governance.verdict import Past, judge
-from mcp_federation.trust.approvals import issued_at
+from mcp_federation.trust.approvals import validity_of
 from mcp_federation.trust.keys import load_key
 from mcp_federation.trust.orders import Act, sign_order
 from mcp_federation.trust.policy import PRESETS
@@ -200,7 +200,7 @@ async def test_after_a_revocation_only_another_text_can_be_approved_and_that_one
     assert ruling.revoked_before == revocation.revoked_before
     verdict = await register(mesh, mended)
     assert verdict.approval is not None
-    assert issued_at(verdict.approval) > revocation.revoked_before
+    assert validity_of(verdict.approval).issued > revocation.revoked_before
 
 
 async def test_a_person_cannot_approve_what_is_rejected_or_reject_what_is_approved(

@@ -14,7 +14,7 @@ from mcp_federation.governance.casebook import Casebook
 from mcp_federation.governance.checks.quoting import quote
 from mcp_federation.governance.trail import Trail
 from mcp_federation.logs import get_logger
-from mcp_federation.trust.approvals import issued_at
+from mcp_federation.trust.approvals import validity_of
 from mcp_federation.trust.orders import Act, Order, OrderVerifier
 from mcp_federation.trust.seals import Sealer
 
@@ -129,6 +129,6 @@ def _ruled(case: Case, ruling: Ruling) -> Case:
 def _issued(case: Case) -> float:
     """When the last approval was issued, which another worker's clock may have ahead of ours."""
     try:
-        return issued_at(case.verdict.approval) if case.verdict.approval else 0.0
+        return validity_of(case.verdict.approval).issued if case.verdict.approval else 0.0
     except ApprovalRefused:
         return 0.0

@@ -1,13 +1,11 @@
 """Governance's verdicts as a node keeps them: what was decided, and when to ask anew. Pure."""
 
 from dataclasses import dataclass
-from typing import Any
-
-import jwt
 
 from mcp_federation.contract.messages import Finding, Verdict
-from mcp_federation.errors import FederationError, InternalError
+from mcp_federation.errors import ApprovalRefused, FederationError, InternalError
 from mcp_federation.node.tools import LocalTool
+from mcp_federation.trust.approvals import validity_of
 
 RENEW_AFTER = 24 * 3600.0
 """Seconds after which a tool is registered anew at the latest; sooner where its approval ends soon."""
@@ -62,7 +60,7 @@ def refusal(node: str, tool: LocalTool, error: FederationError) -> Verdict:
 def _life(approval: str) -> float:
     """Seconds that an approval holds from when it was signed; whether it is genuine its readers check."""
     try:
-        claims: dict[str, Any] = jwt.decode(approval, options={"verify_signature": False})
-        return float(claims["exp"]) - float(claims["iat"])
-    except (jwt.InvalidTokenError, KeyError, TypeError, ValueError) as error:
+        issued, expires = validity_of(approval)
+        return expires - issued
+    except ApprovalRefused as error:
         raise InternalError("the verdict's approval cannot be read") from error

@@ -10,12 +10,12 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from hashlib import sha256
 from types import TracebackType
 from typing import Self
 
 from mcp_federation.bus.protocol import Bus, Delivery, Reply, Subscription
 from mcp_federation.bus.room import Room
+from mcp_federation.contract.digest import sha256_digest
 from mcp_federation.contract.messages import Blob, ErrorReply, decode
 from mcp_federation.contract.subjects import Header
 from mcp_federation.errors import (
@@ -326,9 +326,5 @@ class _Fetch:
 
 async def _digest(payload: bytes) -> str:
     if len(payload) < HASH_ASIDE:
-        return _sha256(payload)
-    return await asyncio.to_thread(_sha256, payload)
-
-
-def _sha256(payload: bytes) -> str:
-    return f"sha256:{sha256(payload).hexdigest()}"
+        return sha256_digest(payload)
+    return await asyncio.to_thread(sha256_digest, payload)

@@ -10,7 +10,7 @@ from hashlib import sha256
 
 from mcp_federation.contract.messages import SERVER_DOWN, CatalogEntry, Presence, Tool
 from mcp_federation.contract.names import federated_name
-from mcp_federation.trust.approvals import LEEWAY_SECONDS
+from mcp_federation.trust.signing import LEEWAY_SECONDS
 
 
 class DigestSet:

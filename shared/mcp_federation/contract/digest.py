@@ -65,11 +65,11 @@ def tool_digest(tool: Tool) -> str:
     try:
         visible = _visible(tool)
         try:
-            return _sha256(rfc8785.dumps(visible))
+            return sha256_digest(rfc8785.dumps(visible))
         except rfc8785.IntegerDomainError:
             # Real schemas hold 64-bit bounds, which RFC 8785 would round to a double: two different
             # texts would share a digest. They are hashed exactly, in a domain of their own.
-            return _sha256(b"exact\n" + rfc8785.dumps(_spell_big_integers(visible)))
+            return sha256_digest(b"exact\n" + rfc8785.dumps(_spell_big_integers(visible)))
     except _NO_JSON as error:
         raise InvalidRequest("the tool has no canonical JSON form") from error
 
@@ -77,7 +77,7 @@ def tool_digest(tool: Tool) -> str:
 def has_digest(tool: Tool, digest: str) -> bool:
     """Whether `digest` is the tool's; cheap where the tool was published in canonical form."""
     # A match of the bytes as they came proves that these are the canonical ones.
-    if _sha256(msgspec.json.encode(tool)) == digest:
+    if sha256_digest(msgspec.json.encode(tool)) == digest:
         return True
     try:
         return tool_digest(tool) == digest
@@ -85,7 +85,8 @@ def has_digest(tool: Tool, digest: str) -> bool:
         return False
 
 
-def _sha256(data: bytes) -> str:
+def sha256_digest(data: bytes | msgspec.Raw) -> str:
+    """`sha256:<hex>` over some bytes."""
     return "sha256:" + sha256(data).hexdigest()
 
 

@@ -6,9 +6,8 @@ follows: so it can be neither turned to another text nor sent a second time.
 
 import time
 from collections.abc import Iterable
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
@@ -16,18 +15,21 @@ from msgspec import Struct
 from mcp_federation.contract.messages import Digest
 from mcp_federation.contract.names import federated_name
 from mcp_federation.errors import Unauthorized
-from mcp_federation.trust.keys import TrustedKey, trusted
+from mcp_federation.trust.keys import TrustedKey
+from mcp_federation.trust.signing import Distrusted, Expired, Keyring, Signer, UnknownKey, check_times
 
 TYPE: Final = "mcpfed-order+jwt"
 LIFE_SECONDS: Final = 60
-_ALGORITHM = "EdDSA"
-_LEEWAY_SECONDS = 30
 
 Act = Literal["approve", "reject", "revoke"]
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """What to do with which text of a tool. `after` is the id of the tool's last ruling, if any."""
+    """What to do with which text of a tool, as a JWT claims it.
+
+    `sub` is the tool's federated name, `after` the id of its last ruling, if any, and `jti` the order's own.
+    It was given at `iat` and holds until `exp`, in Unix seconds.
+    """
 
     act: Act
     sub: str
@@ -36,6 +38,8 @@ class Order(Struct, frozen=True, kw_only=True):
     reason: str = ""
     after: str = ""
     jti: str
+    iat: float
+    exp: float
 
 
 def sign_order(
@@ -51,6 +55,7 @@ def sign_order(
     order_id: str,
 ) -> str:
     """A signed order, which holds for a minute."""
+    now = int(time.time())
     order = Order(
         act=act,
         sub=federated_name(name, node),
@@ -59,18 +64,17 @@ def sign_order(
         reason=reason,
         after=after,
         jti=order_id,
+        iat=now,
+        exp=now + LIFE_SECONDS,
     )
-    now = int(time.time())
-    claims = {**msgspec.to_builtins(order), "iat": now, "exp": now + LIFE_SECONDS}
-    headers: dict[str, Any] = {"kid": trusted(key.public_key()).key_id, "typ": TYPE}
-    return jwt.encode(claims, key, algorithm=_ALGORITHM, headers=headers)
+    return Signer(key, TYPE).sign(msgspec.structs.asdict(order))
 
 
 class OrderVerifier:
     """Checks orders against the keys of those who may give them."""
 
     def __init__(self, operators: Iterable[TrustedKey]) -> None:
-        self._keys = {key.key_id: key.public for key in operators}
+        self._orders = Keyring(operators, TYPE, Order)
 
     def open(self, order: str, node: str, name: str) -> tuple[Order, str]:
         """The order on that tool, and the id of the key that signed it.
@@ -79,18 +83,16 @@ class OrderVerifier:
             Unauthorized: no operator gave it, it is on another tool, or its time is over.
         """
         try:
-            header = jwt.get_unverified_header(order)
-            key_id = str(header.get("kid", ""))
-            key = self._keys.get(key_id)
-            if key is None or header.get("typ") != TYPE:
-                raise Unauthorized("the order is not signed by a key that governance knows as an operator's")
-            options: Any = {"require": ["sub", "jti", "iat", "exp"]}
-            claims = jwt.decode(order, key, algorithms=[_ALGORITHM], leeway=_LEEWAY_SECONDS, options=options)
-            opened = msgspec.convert(claims, Order)
-        except jwt.ExpiredSignatureError:
+            opened, key = self._orders.open(order)
+            check_times(opened.iat, opened.exp)
+        except UnknownKey:
+            raise Unauthorized(
+                "the order is not signed by a key that governance knows as an operator's"
+            ) from None
+        except Expired:
             raise Unauthorized("the order is too old; give it again") from None
-        except (jwt.PyJWTError, msgspec.ValidationError):
-            raise Unauthorized("the order does not parse, or its signature does not hold") from None
+        except Distrusted as error:
+            raise Unauthorized(f"the order {error}") from None
         if opened.sub != federated_name(name, node):
             raise Unauthorized("the order is on another tool")
-        return opened, key_id
+        return opened, key.key_id

@@ -5,28 +5,34 @@ in a stream is believed because of it: neither the broker nor whoever may publis
 """
 
 from collections.abc import Iterable
-from hashlib import sha256
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from mcp_federation.contract.digest import sha256_digest
 from mcp_federation.contract.messages import AuditRecord, Case, ClaimBatch, Ruling, decode, encode
 from mcp_federation.errors import ApprovalRefused
-from mcp_federation.trust.keys import TrustedKey, trusted
+from mcp_federation.trust.keys import TrustedKey
+from mcp_federation.trust.signing import Distrusted, Keyring, Signer
 
 TYPE: Final = "mcpfed-seal+jwt"
-_ALGORITHM = "EdDSA"
 
 S = TypeVar("S", Ruling, Case, ClaimBatch, AuditRecord)
+
+
+class _Claims(msgspec.Struct, frozen=True):
+    """The claims of a seal: which kind of message it is on, and the hash of that."""
+
+    sub: str
+    body: str
 
 
 class SealVerifier:
     """Checks seals against the governance keys that its owner trusts."""
 
     def __init__(self, keys: Iterable[TrustedKey]) -> None:
-        self._keys = {key.key_id: key.public for key in keys}
+        self._seals = Keyring(keys, TYPE, _Claims)
 
     def open(self, payload: bytes, kind: type[S]) -> S:
         """The message in a payload, which a trusted key sealed just so.
@@ -36,36 +42,28 @@ class SealVerifier:
             ApprovalRefused: its seal does not hold.
         """
         message = decode(payload, kind)
+        try:
+            claims, _ = self._seals.open(message.seal)
+        except Distrusted as error:
+            raise ApprovalRefused(f"the seal {error}") from None
         # Over the payload and not over the message: a field that is not known here is sealed all the same.
-        if self._claims(message.seal) != (_tag(kind), _body(payload)):
+        if claims != _Claims(_tag(kind), _body(payload)):
             raise ApprovalRefused("the seal is of another message")
         return message
-
-    def _claims(self, seal: str) -> tuple[str, str]:
-        try:
-            header = jwt.get_unverified_header(seal)
-            key = self._keys.get(str(header.get("kid", "")))
-            if key is None or header.get("typ") != TYPE:
-                raise ApprovalRefused("the seal is not of a governance key that is trusted here")
-            claims = jwt.decode(seal, key, algorithms=[_ALGORITHM], options={"require": ["sub", "body"]})
-        except jwt.PyJWTError:
-            raise ApprovalRefused("the seal does not parse, or its signature does not hold") from None
-        return claims["sub"], claims["body"]
 
 
 class Sealer(SealVerifier):
     """Seals with a governance key, and opens what that key sealed, or an earlier one."""
 
     def __init__(self, key: Ed25519PrivateKey, earlier: Iterable[TrustedKey] = ()) -> None:
-        self._key = key
-        self.public = trusted(key.public_key())
+        self._signer = Signer(key, TYPE)
+        self.public = self._signer.public
         super().__init__([self.public, *earlier])
 
     def seal(self, message: S) -> S:
         """The message with its seal."""
-        claims = {"sub": _tag(type(message)), "body": _body(encode(message))}
-        headers: dict[str, Any] = {"kid": self.public.key_id, "typ": TYPE}
-        token = jwt.encode(claims, self._key, algorithm=_ALGORITHM, headers=headers)
+        claims = _Claims(_tag(type(message)), _body(encode(message)))
+        token = self._signer.sign(msgspec.structs.asdict(claims))
         return msgspec.structs.replace(message, seal=token)
 
 
@@ -76,4 +74,4 @@ def _tag(kind: type[Ruling | Case | ClaimBatch | AuditRecord]) -> str:
 def _body(payload: bytes) -> str:
     fields = msgspec.json.decode(payload)
     fields.pop("seal", None)
-    return "sha256:" + sha256(msgspec.json.encode(fields, order="sorted")).hexdigest()
+    return sha256_digest(msgspec.json.encode(fields, order="sorted"))
