@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
-from secrets import token_hex
 from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -14,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from mcp_federation.bus.protocol import Bus
 from mcp_federation.contract.subjects import GOVERNANCE_QUEUE, GOVERNANCE_STREAMS, REGISTER, REVIEW
 from mcp_federation.errors import FederationError, InvalidRequest
+from mcp_federation.files import write_whole
 from mcp_federation.governance.claims import Claims
 from mcp_federation.governance.helpers import Helpers, help_out
 from mcp_federation.governance.model_judge import ModelJudge
@@ -202,11 +202,8 @@ def _load_key(path: Path) -> Ed25519PrivateKey:
 
 def _write_public(paths: Iterable[Path], key: TrustedKey) -> None:
     for path in paths:
-        draft = path.with_name(f".{path.name}.{token_hex(4)}")
         try:
-            # Written aside and renamed: who reads it meanwhile finds the whole line, or the old one.
             path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(f"{key}\n")
-            draft.replace(path)
+            write_whole(path, f"{key}\n".encode(), mode=0o644)
         except OSError as error:
             raise InvalidRequest(f"cannot write the public key {path.name}: {error.strerror}") from error

@@ -3,7 +3,6 @@
 import asyncio
 import fcntl
 import os
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from mcp_federation.errors import Conflict, FederationError, InvalidRequest
+from mcp_federation.files import write_whole
 
 LOCK_PATIENCE: Final = 2.0
 """Seconds to wait for the lock: a mesh that was killed outright is still draining for a moment."""
@@ -107,12 +107,6 @@ class StateDir:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Have a file with that content and mode 0600; a reader meanwhile finds the old or the new one whole."""
+    """Have a file with that content, whole at once, which others may not read; its folder may be new."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        draft.touch(mode=0o600, exist_ok=False)
-        draft.write_bytes(content)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_whole(path, content)

@@ -1,6 +1,5 @@
 """The index on disk: what a start does not compute again."""
 
-import tempfile
 from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
@@ -11,6 +10,7 @@ from msgspec import Struct
 
 from mcp_federation.engine.search.catalog import ARRAYS, Catalog
 from mcp_federation.engine.search.encoder import StaticEncoder
+from mcp_federation.files import write_whole
 from mcp_federation.logs import get_logger
 
 log = get_logger("engine")
@@ -53,14 +53,7 @@ def save_index(folder: Path, catalog: Catalog, digests: Mapping[str, bytes]) -> 
     content = msgspec.msgpack.encode(stored)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-            written = Path(file.name)
-            try:
-                file.writelines((FORMAT, _digest(content), content))
-                file.close()
-                written.replace(folder / FILE_NAME)
-            finally:
-                written.unlink(missing_ok=True)
+        write_whole(folder / FILE_NAME, FORMAT, _digest(content), content)
     except OSError as error:
         log.warn("index_not_saved", folder=str(folder), reason=error.strerror)
 
