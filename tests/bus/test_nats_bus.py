@@ -380,6 +380,33 @@ async def test_the_right_credentials_in_the_url_are_let_in(guarded_server: NatsS
         assert bus.connected
 
 
+async def test_a_server_that_no_longer_lets_us_in_is_tried_until_it_does_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def user(password: str) -> str:
+        return f"authorization {{ user: acme, password: {password} }}"
+
+    folder = temporary_folder()
+    lost = asyncio.Event()
+    with NatsServer(folder, config=user(PASSWORD)) as server:
+        url = f"nats://acme:{PASSWORD}@127.0.0.1:{server.port}"
+        async with await NatsBus.connect(url, on_lost=lost.set) as bus:
+
+            async def answer(_: Delivery) -> Reply:
+                return Reply(b"here")
+
+            await bus.respond("greeting", answer)
+            server.reload(user("another-password"))
+            await eventually(lambda: caplog.text.count("nats_refuses_us"))
+            await eventually(lambda: (folder / "nats.log").read_text().count("authentication error") >= 4)
+            server.reload(user(PASSWORD))
+            await eventually(lambda: bus.connected)
+            assert (await bus.request("greeting", b"", timeout=2)).payload == b"here"
+    assert caplog.text.count("nats_refuses_us") == 1
+    assert not lost.is_set()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 async def test_the_next_server_is_tried_where_the_first_does_not_answer(own_nats_server: NatsServer) -> None:
     async with await NatsBus.connect(f"nats://127.0.0.1:1,{own_nats_server.url}") as bus:
         assert bus.connected

@@ -41,16 +41,10 @@ class NatsServer:
         return f"nats://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        ports = self.folder / "ports"
+        ports = self._ports
         shutil.rmtree(ports, ignore_errors=True)
         ports.mkdir(parents=True)
-        config = self.folder / "nats.conf"
-        config.write_text(
-            f"port: {self.port or -1}\nhost: 127.0.0.1\nmax_payload: {self.max_payload}\n"
-            f'ports_file_dir: "{ports}"\n'
-            f'jetstream {{ store_dir: "{self.folder}/js" }}\nlog_file: "{self.folder}/nats.log"\n'
-            f"{self.config}\n"
-        )
+        config = self._write_config()
         self._process = subprocess.Popen([nats_server_binary(), "-c", str(config)])
         for _ in range(500):
             # The file is there before its content is.
@@ -62,6 +56,27 @@ class NatsServer:
             signal.sigtimedwait([], 0.01)
         self.stop()
         raise AssertionError(f"nats-server did not start: {(self.folder / 'nats.log').read_text()}")
+
+    def reload(self, config: str) -> None:
+        """Go on with that for the further text of its configuration."""
+        assert self._process is not None
+        self.config = config
+        self._write_config()
+        self._process.send_signal(signal.SIGHUP)
+
+    @property
+    def _ports(self) -> Path:
+        return self.folder / "ports"
+
+    def _write_config(self) -> Path:
+        config = self.folder / "nats.conf"
+        config.write_text(
+            f"port: {self.port or -1}\nhost: 127.0.0.1\nmax_payload: {self.max_payload}\n"
+            f'ports_file_dir: "{self._ports}"\n'
+            f'jetstream {{ store_dir: "{self.folder}/js" }}\nlog_file: "{self.folder}/nats.log"\n'
+            f"{self.config}\n"
+        )
+        return config
 
     def kill(self) -> None:
         assert self._process is not None

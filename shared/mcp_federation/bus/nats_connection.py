@@ -25,6 +25,7 @@ class ConnectionWatch:
         self._on_lost = on_lost
         self.on_dropped: Callable[[], None] = lambda: None
         self.expected = False
+        self._refused = False
 
     async def on_disconnected(self) -> None:
         """Answers that were awaited may be lost."""
@@ -34,6 +35,7 @@ class ConnectionWatch:
 
     async def on_reconnected(self) -> None:
         """A server is reached again, and nats-py has renewed the subscriptions."""
+        self._refused = False
         log.info("nats_reconnected")
 
     async def on_closed(self) -> None:
@@ -41,6 +43,18 @@ class ConnectionWatch:
         if not self.expected:
             log.error("nats_lost", message="the connection to NATS is over for good")
             self._on_lost()
+
+    async def on_error(self, error: Exception) -> None:
+        """Something failed beside that. Every failed try to connect anew comes here too."""
+        if _is_refusal(error):
+            # It may let us in again, as after a configuration that was mended.
+            if not self._refused:
+                log.error("nats_refuses_us", message="the NATS server refuses our credentials; trying on")
+            self._refused = True
+            return
+        # The disconnection itself was logged once.
+        report = log.debug if isinstance(error, OSError) else log.warn
+        report("nats_error", reason=f"{type(error).__name__}: {error}")
 
 
 async def open_connection(
@@ -53,11 +67,12 @@ async def open_connection(
     """
     connection = LaneClient()
     watch = ConnectionWatch(on_lost)
+    connected = False
 
     async def on_error(error: Exception) -> None:
-        if connection.is_connecting and _is_refusal(error):
+        if not connected and _is_refusal(error):
             raise error  # ends connecting, which nats-py would go on trying
-        await _on_error(error)
+        await watch.on_error(error)
 
     try:
         async with asyncio.timeout(timeout):
@@ -81,6 +96,7 @@ async def open_connection(
             await connection.close()
         what = "the NATS server refuses our credentials" if _is_refusal(error) else "no NATS server answers"
         raise BusUnavailable(f"{what} at {_without_secrets(url)}") from error
+    connected = True
     return connection, watch
 
 
@@ -107,9 +123,3 @@ def _without_secrets(url: str) -> str:
 
 def _is_refusal(error: Exception) -> bool:
     return isinstance(error, nats.errors.Error) and "authorization" in str(error).lower()
-
-
-async def _on_error(error: Exception) -> None:
-    # Every failed try to connect anew comes here too; the disconnection itself was logged once.
-    report = log.debug if isinstance(error, OSError) else log.warn
-    report("nats_error", reason=f"{type(error).__name__}: {error}")
