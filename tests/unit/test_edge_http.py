@@ -176,6 +176,32 @@ async def test_of_long_bodies_and_many_requests_no_head_grows_too_long(edge: Edg
                 assert answer.status == 404
 
 
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\nUpgrade: h2c\r\n"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("piece", [1, 7, 100, 10_000])
+async def test_a_request_that_offers_another_protocol_is_answered_with_its_body(
+    edge: Edge, chunked: bool, piece: int
+) -> None:
+    body = b'{"mcp_name": "none"}'
+    sized = b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    if chunked:
+        sized = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    post = b"POST /execute HTTP/1.1\r\nAuthorization: Bearer %b\r\nContent-Type: application/json\r\n"
+    request = post % TOKEN.encode() + OFFER + sized
+    get = b"GET /healthz HTTP/1.1\r\n" + OFFER + b"\r\n"
+    async with asyncio.timeout(20), served(edge) as real:
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(real.url).port)
+        sent = request + get + request
+        for start in range(0, len(sent), piece):
+            writer.write(sent[start : start + piece])
+            await writer.drain()
+        for status, ends_with in ((404, b'tool_not_found"}'), (200, b'ok"}'), (404, b'tool_not_found"}')):
+            assert (await reader.readuntil(ends_with)).startswith(b"HTTP/1.1 %d" % status)
+        writer.close()
+
+
 async def test_a_body_at_the_depth_bound_is_read(edge: Edge) -> None:
     body = b'{"mcp_name": "a", "args": ' + b"[" * 63 + b"]" * 63 + b"}"
     assert (await edge.post_bytes("/execute", body)).status == 404

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
-from mcp_federation.edge.bounded import BoundedProtocol
+from mcp_federation.edge.protocol import HttpProtocol
 from mcp_federation.errors import Conflict, FederationError, InvalidRequest
 
 RESOLVE_TIMEOUT = 5.0
@@ -66,7 +66,7 @@ class HttpServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=BoundedProtocol,
+                http=HttpProtocol,
                 log_config=None,
                 access_log=False,
                 lifespan="off",
