@@ -1,5 +1,7 @@
 """What a server lists becomes what the node publishes."""
 
+from pathlib import Path
+
 import msgspec
 import pytest
 import semver
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from mcp_types import Tool, ToolAnnotations
 
 from mcp_federation.contract.digest import tool_digest
+from mcp_federation.errors import InternalError, InvalidArguments
 from mcp_federation.node.tools import MAX_VERSION, LocalTool, to_local_tools, to_semver
 
 
@@ -126,3 +129,25 @@ def test_every_version_becomes_a_semantic_one(version: str) -> None:
 def test_many_tools_are_taken_over_fast_enough() -> None:
     tools, _ = local(*(listed(f"tool-{number}") for number in range(2000)))
     assert len({tool.tool.name for tool in tools}) == 2000
+
+
+def test_arguments_that_do_not_fit_are_refused_with_their_place() -> None:
+    schema = {"type": "object", "properties": {"days": {"type": "array", "items": {"type": "integer"}}}}
+    tool = one(listed(inputSchema=schema))
+    tool.check_arguments({"days": [1, 2]})
+    with pytest.raises(InvalidArguments, match=r"time\.now") as refused:
+        tool.check_arguments({"days": [1, "two"]})
+    assert refused.value.details["problems"][0]["where"] == "/days/1"
+
+
+def test_the_schema_of_a_tool_is_compiled_once() -> None:
+    tool = one(listed())
+    assert tool.check_arguments is tool.check_arguments
+
+
+def test_a_schema_that_leads_elsewhere_is_followed_nowhere(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "schema.json"
+    elsewhere.write_text("{}")
+    tool = one(listed(inputSchema={"type": "object", "$ref": elsewhere.as_uri()}))
+    with pytest.raises(InternalError, match="cannot be used"):
+        tool.check_arguments({})

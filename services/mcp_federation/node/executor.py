@@ -29,7 +29,6 @@ from mcp_federation.errors import (
     ToolNotFound,
 )
 from mcp_federation.logs import get_logger
-from mcp_federation.node.arguments import ArgumentChecks
 from mcp_federation.node.caller import Caller
 from mcp_federation.node.outcomes import Outcomes, fingerprint
 from mcp_federation.node.registrar import Registrar
@@ -84,7 +83,6 @@ class Executor:
         self._max_timeout = max_timeout
         self._max_in_flight = max_in_flight
         self._max_depth = max_depth
-        self._checks = ArgumentChecks()
         self._names: dict[str, str] = {}
         self._outcomes = Outcomes()
         self._blobs = Blobs(bus, limit=max_payload)
@@ -188,7 +186,7 @@ class Executor:
         params = await self._params(delivery, deadline)
         if params.name not in ("", name):
             raise InvalidRequest(f"the params name {params.name!r}, the subject {name!r}")
-        self._checks.check(tool, params.arguments)
+        tool.check_arguments(params.arguments)
         return await self._call(server, tool, params.arguments, _left(deadline), caller)
 
     async def _params(self, delivery: Delivery, deadline: float) -> CallParams:

@@ -1,7 +1,10 @@
 """From what an MCP server lists to what the federation publishes. Pure."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import mcp_types
 import msgspec
@@ -12,6 +15,7 @@ from mcp_federation.contract.messages import Tool
 from mcp_federation.contract.names import check_local_name
 from mcp_federation.contract.names import local_name as join_names
 from mcp_federation.errors import InvalidRequest
+from mcp_federation.node.arguments import argument_check
 
 MAX_VERSION = 64
 
@@ -29,6 +33,11 @@ class LocalTool:
     executable: bool = True
     source_repo: str | None = None
     server_url: str | None = None
+
+    @cached_property
+    def check_arguments(self) -> Callable[[Any], None]:
+        """See `argument_check`; compiled once, and gone with the tool."""
+        return argument_check(self.tool)
 
 
 def to_local_tools(

@@ -52,8 +52,9 @@ class Declared:
         validator = self._validators.get(tool)
         if validator is None:
             try:
-                compiled = jsonschema_rs.validator_for(self._schemas[tool], retriever=_fetch_nothing)
-            except ValueError as error:
+                # Offline: a schema may not make the node fetch anything.
+                compiled = jsonschema_rs.validator_for(self._schemas[tool], offline=True)
+            except (ValueError, jsonschema_rs.ReferencingError) as error:
                 raise UnusableSchema(str(error)) from error
             validator = self._validators[tool] = compiled.is_valid
         return validator(structured)
@@ -67,8 +68,3 @@ class Declared:
 def _may_repeat(tool: mcp_types.Tool) -> bool:
     hints = tool.annotations
     return hints is not None and bool(hints.read_only_hint or hints.idempotent_hint)
-
-
-def _fetch_nothing(uri: str) -> Any:
-    """A schema may not make the node fetch anything."""
-    raise ValueError(f"the schema refers to {uri}, which lies outside of it")
