@@ -5,8 +5,9 @@ import json
 import mcp_types
 import pytest
 
+from mcp_federation.contract.text import PIECE
 from mcp_federation.node.calls.declared import Declared
-from mcp_federation.node.calls.results import PIECE, BrokenContract, Results
+from mcp_federation.node.calls.results import BrokenContract, Results
 
 CONTENT = b'{"content":[],"structuredContent":'
 

@@ -2,9 +2,10 @@
 
 import re
 from codecs import getincrementaldecoder
-from collections.abc import Iterator
 from itertools import accumulate
 from typing import Final
+
+from msgspec import Raw
 
 PARSE_ASIDE: Final = 1024 * 1024
 """From so many bytes on, that is done in a thread: it would hold up all other callers."""
@@ -24,8 +25,9 @@ def nests_deeper(body: bytes, depth: int) -> bool:
         return False
     level, in_string = 0, 0
     # Without what is escaped every quote begins or ends a string.
-    for piece in _pieces(body.replace(b"\\\\", b"").replace(b'\\"', b"")):
-        parts = piece.split(b'"')
+    rest = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    for start in range(0, len(rest), PIECE):
+        parts = rest[start : start + PIECE].split(b'"')
         steps = b"".join(parts[in_string::2]).translate(_STEPS, _NO_BRACKETS)
         in_string ^= (len(parts) - 1) & 1
         levels = list(accumulate(memoryview(steps).cast("b"), initial=level))
@@ -42,16 +44,13 @@ def has_lone_surrogate(body: bytes) -> bool:
     return _SURROGATE.search(rest) is not None
 
 
-def check_utf8(body: bytes) -> None:
-    """Raise UnicodeDecodeError where it is none."""
-    if len(body) <= PIECE:
-        body.decode()
+def check_utf8(body: bytes | Raw) -> None:
+    """Raise UnicodeDecodeError where it is none; a decoder of JSON does not look at all that it passes on."""
+    view = memoryview(body)
+    if len(view) <= PIECE:
+        str(view, "utf-8")
         return
     decode = getincrementaldecoder("utf-8")().decode
-    for piece in _pieces(body):
-        decode(piece)
+    for start in range(0, len(view), PIECE):
+        decode(view[start : start + PIECE])
     decode(b"", final=True)
-
-
-def _pieces(body: bytes) -> Iterator[bytes]:
-    return (body[start : start + PIECE] for start in range(0, len(body), PIECE))

@@ -1,22 +1,15 @@
 """Reads what MCP servers answer to `tools/call`, without building models of it."""
 
-import codecs
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct
 
+from mcp_federation.contract.text import check_utf8
 from mcp_federation.errors import PayloadTooLarge, ToolFailed
 from mcp_federation.node.calls.calling import Outcome
 from mcp_federation.node.calls.declared import Declared, UnusableSchema
-
-if TYPE_CHECKING:
-    MaybeRaw = Raw | UnsetType
-else:
-    MaybeRaw = Raw  # in a union msgspec forgets Raw
-
-PIECE = 256 * 1024
-"""Bytes that are looked at in one piece, so that a large result is not held twice."""
+from mcp_federation.node.calls.wire import MaybeRaw
 
 
 class _Text(Struct, tag_field="type", tag="text"):
@@ -82,7 +75,7 @@ class Results:
         if len(memoryview(result)) > self.max_payload:
             raise self.too_large()
         try:
-            _check_utf8(result)
+            check_utf8(result)
             shape = _decode_result(result)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             if _asks_for_input(result):
@@ -124,17 +117,6 @@ class Results:
             raise BrokenContract(f"the tool's output schema cannot be used: {error}") from error
         if not fits:
             raise BrokenContract("the structured content does not fit the tool's output schema")
-
-
-def _check_utf8(result: bytes | Raw) -> None:
-    """Raises UnicodeDecodeError: the JSON decoder does not look at the strings that it passes on, or over."""
-    view = memoryview(result)
-    if len(view) <= PIECE:
-        str(view, "utf-8")
-        return
-    decode = codecs.getincrementaldecoder("utf-8")().decode
-    for start in range(0, len(view), PIECE):
-        decode(view[start : start + PIECE], final=start + PIECE >= len(view))
 
 
 def _asks_for_input(result: bytes | Raw) -> bool:

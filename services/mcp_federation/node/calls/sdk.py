@@ -13,10 +13,11 @@ from mcp_types import INVALID_REQUEST, PARSE_ERROR, InputRequiredResult
 from pydantic import ValidationError
 
 from mcp_federation.contract.messages import Progress
+from mcp_federation.contract.text import PIECE
 from mcp_federation.errors import ToolFailed
 from mcp_federation.node.calls.calling import Disconnected, OnProgress, Outcome, OwnTasks, replaced, tell
 from mcp_federation.node.calls.refused import refused
-from mcp_federation.node.calls.results import PIECE, BrokenContract, Results
+from mcp_federation.node.calls.results import BrokenContract, Results
 from mcp_federation.node.faults import call_error, is_lost
 
 _OF_THE_WIRE = ("content-encoding", "content-length", "transfer-encoding")
