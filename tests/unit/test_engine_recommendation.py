@@ -1,16 +1,19 @@
 """What is recommended: relevance against predictions, and a bounded share of trials."""
 
 import math
+from collections.abc import Sequence
 from random import Random
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_federation.contract.messages import Tally
+from mcp_federation.engine import recommendation
 from mcp_federation.engine.documents import tool_spec
-from mcp_federation.engine.pareto import Performance
+from mcp_federation.engine.pareto import Performance, on_grid, surely_dominates
 from mcp_federation.engine.predictor import Prediction
 from mcp_federation.engine.rag import RAGMCPEngine
 from mcp_federation.engine.recommendation import (
@@ -23,6 +26,9 @@ from mcp_federation.engine.recommendation import (
     rank,
     utility,
 )
+from mcp_federation.engine.registry import bounds_of
+from mcp_federation.engine.types import MCPToolSpec
+from mcp_federation.engine.validation import Scorer
 from mcp_federation.errors import InvalidRequest
 from mcp_federation.estimation import LATENCY_PRIOR, SUCCESS_PRIOR
 
@@ -66,6 +72,45 @@ def test_what_is_surely_worse_than_a_tool_that_fits_as_well_is_off_the_front() -
     other = Candidate("other", 1.0, predicted(90, 0.3))
     front = {entry.candidate.name: entry.on_front for entry in rank([good, bad, other])}
     assert front == {"good": True, "bad": False, "other": True}
+
+
+@given(
+    st.lists(
+        st.builds(
+            Candidate,
+            st.just("tool"),
+            st.sampled_from([0.4, 0.5, 1.0]),
+            st.builds(
+                predicted, st.sampled_from([3, 90]), st.sampled_from([0.3, 0.9, 1.0]), st.floats(1, 5000)
+            ),
+            st.booleans(),
+        ),
+        max_size=8,
+    )
+)
+def test_a_candidate_is_off_the_front_where_any_that_can_be_run_and_fits_as_well_dominates_it(
+    candidates: list[Candidate],
+) -> None:
+    for entry in rank(candidates):
+        own = on_grid(bounds_of(entry.candidate.prediction))
+        assert entry.on_front == (
+            not any(
+                rival.runnable
+                and rival.relevance >= entry.candidate.relevance
+                and surely_dominates(on_grid(bounds_of(rival.prediction)), own)
+                for rival in candidates
+            )
+        )
+
+
+def test_a_thousand_candidates_that_are_alike_are_not_each_compared_with_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared = Mock(wraps=surely_dominates)
+    monkeypatch.setattr(recommendation, "surely_dominates", compared)
+    alike = predicted(90)
+    rank([Candidate(f"tool{n}", n / 1000, alike) for n in range(1000)])
+    assert compared.call_count < 2000
 
 
 def test_what_cannot_be_run_comes_last_and_dominates_nobody() -> None:
@@ -135,8 +180,8 @@ def test_a_tool_that_fits_worse_is_not_tried() -> None:
     assert not any(explorer.explore(ranked)[0].explored for _ in range(100))
 
 
-def engine(*nodes: str) -> RAGMCPEngine:
-    made = RAGMCPEngine(enable_llm_validation=False)
+def engine(*nodes: str, scorer: Scorer | None = None) -> RAGMCPEngine:
+    made = RAGMCPEngine(enable_llm_validation=scorer is not None, scorer=scorer)
     for node in nodes:
         made.pareto_registry.add_mcp(
             tool_spec("orbit", node, description="Computes the orbit of a satellite around a planet.")
@@ -173,6 +218,20 @@ async def test_the_same_tool_on_several_nodes_is_one_recommendation_with_several
     assert best["similarity"] > 0
     assert "not measured" not in best["reason"]
     assert best["reason"].endswith("and runs on globex")
+
+
+async def test_a_tool_that_changes_or_goes_while_a_model_thinks_is_recommended_as_it_is_then() -> None:
+    class Thinking:
+        async def scores(self, _query: str, specs: Sequence[MCPToolSpec]) -> list[float]:
+            registry.add_mcp(tool_spec("orbit", "acme", description="Computes orbits of satellites, in km."))
+            registry.remove_mcp("orbit@globex")
+            return [1.0] * len(specs)
+
+    made = engine("acme", "globex", scorer=Thinking())
+    registry = made.pareto_registry
+    best = (await made.recommend("the orbit of a satellite"))[0]
+    assert (best["name"], best["description"]) == ("orbit@acme", "Computes orbits of satellites, in km.")
+    assert [provider["name"] for provider in best["providers"]] == ["orbit@acme"]
 
 
 async def test_a_tool_that_surely_fails_gives_up_its_place_to_one_that_fits_somewhat_less() -> None:

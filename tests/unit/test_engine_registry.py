@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 
@@ -85,6 +86,27 @@ def test_a_prior_turns_executable_while_a_real_tool_of_its_name_stands_behind_it
         registry.remove_mcp(f"file_operations_mcp@{node}")
     assert not prior.metadata["executable"]
     assert not prior.metadata["available"]
+
+
+def test_a_tool_that_joins_many_of_its_name_costs_a_look_at_itself_alone() -> None:
+    looks: list[str] = []
+
+    class Watched(dict[str, Any]):
+        def get(self, key: str, default: Any = None) -> Any:
+            looks.append(key)
+            return super().get(key, default)
+
+    def watched(node: str) -> MCPToolSpec:
+        spec = tool_spec("database_mcp", node, executable=False)
+        spec.metadata = Watched(spec.metadata)
+        return spec
+
+    registry = ParetoMCPRegistry()
+    registry.add_mcp(watched("first"))
+    of_one = len(looks)
+    for number in range(50):
+        registry.add_mcp(watched(f"node{number}"))
+    assert len(looks) == 51 * of_one
 
 
 def test_a_real_tool_has_its_priors_figures_until_it_is_measured() -> None:

@@ -136,7 +136,7 @@ def pareto_front(points: Sequence[Point]) -> list[int]:
     latencies: list[float] = []
     costs: list[float] = []
     front: set[Point] = set()
-    for point in sorted(set(points), key=_best_first):
+    for point in sorted(set(points), key=best_first):
         step = bisect_right(latencies, point.latency)
         if step and costs[step - 1] <= point.cost:
             continue
@@ -161,7 +161,7 @@ def confident_front(bounds: Sequence[Bounds]) -> list[int]:
     each needs to be compared with those that were kept only.
     """
     gridded = [on_grid(bound) for bound in bounds]
-    order = sorted(range(len(bounds)), key=lambda index: _best_first(gridded[index].worst))
+    order = sorted(range(len(bounds)), key=lambda index: best_first(gridded[index].worst))
     kept: list[Bounds] = []
     front: list[int] = []
     for index in order:
@@ -191,7 +191,8 @@ def _nowhere_worse(one: Point, other: Point) -> bool:
     return one.success >= other.success and one.latency <= other.latency and one.cost <= other.cost
 
 
-def _best_first(point: Point) -> tuple[float, float, float]:
+def best_first(point: Point) -> tuple[float, float, float]:
+    """A key to sort points by, so that no point comes before one that dominates it."""
     return -point.success, point.latency, point.cost
 
 

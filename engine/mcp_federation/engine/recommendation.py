@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
-from mcp_federation.engine.pareto import on_grid, surely_dominates
+from mcp_federation.engine.pareto import Bounds, best_first, on_grid, surely_dominates
 from mcp_federation.engine.predictor import Prediction
 from mcp_federation.engine.registry import bounds_of
 from mcp_federation.estimation import thrift
@@ -98,17 +98,23 @@ def _worth(candidate: Candidate, objective: Objective, *, on_front: bool) -> flo
 
 
 def _on_front(candidates: Sequence[Candidate]) -> list[bool]:
-    """Of each candidate, whether it is on the front of the runnable ones that are at least as relevant."""
+    """Of each candidate, whether it is on the front of the runnable ones that are at least as relevant.
+
+    O(n f) for f on the front, as `confident_front`: whatever dominates comes before what it dominates.
+    """
     bounds = [on_grid(bounds_of(candidate.prediction)) for candidate in candidates]
-    return [
-        not any(
-            rival.runnable
-            and rival.relevance >= candidate.relevance
-            and surely_dominates(rival_bound, candidate_bound)
-            for rival, rival_bound in zip(candidates, bounds, strict=True)
-        )
-        for candidate, candidate_bound in zip(candidates, bounds, strict=True)
-    ]
+    order = sorted(
+        range(len(candidates)),
+        key=lambda place: (-candidates[place].relevance, best_first(bounds[place].worst)),
+    )
+    on_front = [False] * len(candidates)
+    kept: list[Bounds] = []
+    for place in order:
+        bound = bounds[place]
+        on_front[place] = not any(surely_dominates(rival, bound) for rival in kept)
+        if on_front[place] and candidates[place].runnable and bound not in kept:
+            kept.append(bound)
+    return on_front
 
 
 class Explorer:

@@ -1,9 +1,9 @@
 """Recommendations as callers get them, one for each tool with all its providers; forecasts of results."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
-from mcp_federation.engine.documents import what_tool
 from mcp_federation.engine.pareto import confident_front
 from mcp_federation.engine.reasons import reason
 from mcp_federation.engine.recommendation import Candidate, Explorer, Objective, Ranked, rank
@@ -22,14 +22,15 @@ def recommendations(
 
     See `recommendation` for the rule. What cannot be run now comes last, and says so.
     """
-    candidates = list(_candidates(registry, found))
+    tools = {name: hit for hit in found for name in hit.providers}
+    candidates = list(_candidates(registry, tools))
     ranked = explorer.explore(rank(candidates, objective), objective, registry.explorers)
-    by_tool: dict[tuple[str, str, str], list[Ranked]] = {}
+    by_tool: dict[str, list[Ranked]] = {}
     for entry in ranked:
-        by_tool.setdefault(what_tool(_spec(registry, entry)), []).append(entry)
-    hits = {what_tool(hit.mcp_spec): hit for hit in reversed(found)}
+        by_tool.setdefault(tools[entry.candidate.name].mcp_spec.name, []).append(entry)
     return [
-        _recommendation(registry, hits[tool], providers) for tool, providers in list(by_tool.items())[:limit]
+        _recommendation(registry, tools[providers[0].candidate.name], providers)
+        for providers in islice(by_tool.values(), limit)
     ]
 
 
@@ -50,18 +51,12 @@ def forecasts(registry: ParetoMCPRegistry, specs: Sequence[MCPToolSpec]) -> list
     ]
 
 
-def _candidates(registry: ParetoMCPRegistry, found: Sequence[MCPRetrievalResult]) -> Iterable[Candidate]:
-    """Everything found, and the other providers of the same tools, which are as relevant."""
-    relevance: dict[str, float] = {}
-    for hit in found:
-        spec = hit.mcp_spec
-        for provider in (spec, *registry.providers(what_tool(spec)[0])):
-            if what_tool(provider) == what_tool(spec):
-                relevance[provider.name] = max(relevance.get(provider.name, 0.0), hit.relevance_score)
-    for name, score in relevance.items():
-        known = registry.get_exact(name)
-        if known is not None:
-            yield Candidate(name, score, registry.predict(name), known.runnable)
+def _candidates(registry: ParetoMCPRegistry, tools: Mapping[str, MCPRetrievalResult]) -> Iterable[Candidate]:
+    """The providers of what was found that are still there; those of one tool are equally relevant."""
+    for name, hit in tools.items():
+        spec = registry.get_exact(name)
+        if spec is not None:
+            yield Candidate(name, hit.relevance_score, registry.predict(name), spec.runnable)
 
 
 def _recommendation(

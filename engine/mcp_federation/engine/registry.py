@@ -1,6 +1,7 @@
 """The Pareto registry: local and remote tools side by side, each with its score."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 from mcp_federation.engine.documents import base_name
 from mcp_federation.engine.pareto import Bounds, Performance, Point, confident_front, pareto_score
@@ -12,6 +13,15 @@ Listener = Callable[[str], None]
 
 FAILING = 0.5
 """A tool whose success is surely less likely is one that fails."""
+
+
+@dataclass(slots=True)
+class _Providers:
+    """The names of a plain local name's real tools: all, those that something runs, those it can now."""
+
+    all: dict[str, None] = field(default_factory=dict)
+    executable: set[str] = field(default_factory=set)
+    runnable: set[str] = field(default_factory=set)
 
 
 class ParetoMCPRegistry:
@@ -33,7 +43,7 @@ class ParetoMCPRegistry:
         self._front: list[MCPToolSpec] | None = None
         self._specs: dict[str, MCPToolSpec] = {}
         self._performance: dict[str, Performance] = {}
-        self._providers: dict[str, dict[str, None]] = {}
+        self._providers: dict[str, _Providers] = {}
         self._listeners: list[Listener] = []
         self._snapshot: tuple[MCPToolSpec, ...] | None = None
         for spec in static_specs() if specs is None else specs:
@@ -73,7 +83,8 @@ class ParetoMCPRegistry:
 
     def providers(self, local_name: str) -> list[MCPToolSpec]:
         """The real tools of a plain local name: those that can run first, then by score, then by name."""
-        found = [self._specs[name] for name in self._providers.get(local_name, ())]
+        known = self._providers.get(local_name, _Providers())
+        found = [self._specs[name] for name in known.all]
         return sorted(found, key=lambda spec: (not spec.runnable, *_best_first(spec)))
 
     def predict(self, name: str) -> Prediction:
@@ -99,8 +110,7 @@ class ParetoMCPRegistry:
         self._predictor.put(spec.name, _place(spec))
         self._rescore(spec)
         if not spec.metadata.get("static"):
-            for name in _local_names(spec):
-                self._providers.setdefault(name, {})[spec.name] = None
+            self._link(spec)
         self._changed(spec)
 
     def remove_mcp(self, name: str) -> bool:
@@ -167,11 +177,22 @@ class ParetoMCPRegistry:
             spec.reliability_score = spec.reliability_score if measured is None else measured
         spec.pareto_score = pareto_score(spec.usage_frequency, spec.reliability_score, spec.cost_efficiency)
 
+    def _link(self, spec: MCPToolSpec) -> None:
+        for local in _local_names(spec):
+            providers = self._providers.setdefault(local, _Providers())
+            providers.all[spec.name] = None
+            if spec.metadata.get("executable"):
+                providers.executable.add(spec.name)
+            if spec.runnable:
+                providers.runnable.add(spec.name)
+
     def _unlink(self, spec: MCPToolSpec) -> None:
         for local in _local_names(spec):
-            providers = self._providers.get(local, {})
-            providers.pop(spec.name, None)
-            if not providers:
+            providers = self._providers.get(local, _Providers())
+            providers.all.pop(spec.name, None)
+            providers.executable.discard(spec.name)
+            providers.runnable.discard(spec.name)
+            if not providers.all:
                 self._providers.pop(local, None)
 
     def _changed(self, spec: MCPToolSpec) -> None:
@@ -180,9 +201,8 @@ class ParetoMCPRegistry:
         for local in _local_names(spec):
             prior = self._specs.get(local)
             if prior is not None and prior.metadata.get("static"):
-                behind = self._providers.get(local, {})
-                provided = any(self._specs[name].metadata.get("executable") for name in behind)
-                available = any(self._specs[name].runnable for name in behind)
+                behind = self._providers.get(local, _Providers())
+                provided, available = bool(behind.executable), bool(behind.runnable)
                 prior.metadata.update(provided=provided, executable=provided, available=available)
                 changed.add(local)
         for listener in self._listeners:
