@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from inspect import iscoroutinefunction
 from typing import Any
 
-import msgspec
 from tenacity import RetryCallState
 from tenacity.wait import wait_random_exponential
 
 from mcp_federation.bus.blobs import Offer
 from mcp_federation.catalog.state import CatalogTool
+from mcp_federation.contract.mcp import hints
 from mcp_federation.contract.messages import Progress
 from mcp_federation.errors import (
     BusUnavailable,
@@ -161,10 +161,8 @@ class Call:
 
 def is_repeatable(tool: CatalogTool) -> bool:
     """Whether the tool declares that running it again does nothing more."""
-    hints = msgspec.json.decode(tool.tool.annotations or b"{}")
-    if not isinstance(hints, dict):
-        return False
-    return any(hints.get(hint) is True for hint in ("readOnlyHint", "idempotentHint"))
+    declared = hints(tool.tool)
+    return any(declared.get(hint) is True for hint in ("readOnlyHint", "idempotentHint"))
 
 
 def _asked_pause(error: FederationError) -> float:

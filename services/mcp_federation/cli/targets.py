@@ -13,6 +13,7 @@ import json5
 import mcp_types
 from pydantic import ValidationError
 
+from mcp_federation.contract.mcp import hints
 from mcp_federation.contract.messages import Finding, Severity
 from mcp_federation.errors import FederationError, InvalidRequest
 from mcp_federation.node.config import HttpSpec, Spec, StdioSpec, load_config
@@ -202,8 +203,7 @@ def _note_changes(scanned: Scanned, listed: dict[str, str], server: SupervisedSe
 
 
 async def _try(scanned: Scanned, server: SupervisedServer, tool: LocalTool) -> None:
-    annotations = json.loads(bytes(tool.tool.annotations)) if tool.tool.annotations is not None else {}
-    if not isinstance(annotations, dict) or annotations.get("readOnlyHint") is not True:
+    if hints(tool.tool).get("readOnlyHint") is not True:
         return
     arguments = sample_arguments(json.loads(bytes(tool.tool.input_schema)))
     try:

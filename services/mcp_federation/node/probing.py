@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from mcp_federation.bus.protocol import Bus, Delivery, Reply, Subscription
+from mcp_federation.contract.mcp import hints
 from mcp_federation.contract.messages import Probe, ProbeAnswer, decode, encode
 from mcp_federation.contract.subjects import PROBE
 from mcp_federation.errors import FederationError, ServerUnavailable
@@ -60,7 +61,7 @@ class Probing:
             return ProbeAnswer(problem=error.message)
         tool = next((tool for tool in server.tools if tool.tool.name == probe.name), None)
         answer = ProbeAnswer(digest=tool.digest if tool else None, list_ms=1000 * seconds)
-        if tool is None or not probe.call_read_only or not _is_read_only(tool):
+        if tool is None or not probe.call_read_only or hints(tool.tool).get("readOnlyHint") is not True:
             return answer
         return await _called(answer, server, tool)
 
@@ -89,10 +90,3 @@ async def _called(answer: ProbeAnswer, server: SupervisedServer, tool: LocalTool
     except FederationError as error:
         return msgspec.structs.replace(answer, call_problem=error.message[:500])
     return msgspec.structs.replace(answer, call_ms=1000 * (clock() - began))
-
-
-def _is_read_only(tool: LocalTool) -> bool:
-    annotations: Any = (
-        msgspec.json.decode(tool.tool.annotations) if tool.tool.annotations is not None else None
-    )
-    return isinstance(annotations, dict) and annotations.get("readOnlyHint") is True

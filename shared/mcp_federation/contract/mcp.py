@@ -1,10 +1,12 @@
-"""MCP's own `tools/call` params and result, as far as the federation reads them."""
+"""MCP's own `tools/call` params and result, and a tool's hints, as far as the federation reads them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
+from mcp_federation.contract.messages import Tool
 from mcp_federation.errors import InvalidRequest
 
 
@@ -39,6 +41,12 @@ class CallResult(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="
         if all(block.get("type") == "text" for block in self.content):
             return self.text
         return self.content
+
+
+def hints(tool: Tool) -> Mapping[str, Any]:
+    """What the tool declares of itself, as `readOnlyHint`; nothing where its annotations are no object."""
+    found = msgspec.json.decode(tool.annotations) if tool.annotations is not None else {}
+    return found if isinstance(found, dict) else {}
 
 
 _params_decoder = msgspec.json.Decoder(CallParams)
