@@ -26,6 +26,18 @@ def test_a_subject_gives_back_the_names_that_it_was_built_of(
     assert matches(template.every(node), subject)
 
 
+@pytest.mark.parametrize(
+    ("template", "names", "others"),
+    [(CATALOG, ("acme", "a"), ("acme", "b")), (PRESENCE, ("acme",), ("other",))],
+)
+def test_a_message_is_held_to_the_subject_that_it_came_on(
+    template: Template, names: tuple[str, ...], others: tuple[str, ...]
+) -> None:
+    template.check(template.of(*names), *names)
+    with pytest.raises(InvalidRequest, match="than its subject"):
+        template.check(template.of(*others), *names)
+
+
 @given(NODES, NODES, TOOLS)
 def test_the_wildcard_of_one_node_matches_no_other_node(one: str, other: str, tool: str) -> None:
     assert matches(EXECUTE.every(one), EXECUTE.of(other, tool)) == (one == other)

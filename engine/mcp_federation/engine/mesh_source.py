@@ -137,8 +137,7 @@ class NatsMesh:
 
         async def on_performance(stored: Stored) -> None:
             message = decode(stored.payload, PerformanceMessage)
-            if (message.node, message.tool) != PERFORMANCE.parse(stored.subject):
-                raise InvalidRequest("the performance is of another tool than its subject")
+            PERFORMANCE.check(stored.subject, message.node, message.tool)
             self._measure(message)
 
         measured = await bus.follow(PERFORMANCE_STREAM, on_performance)

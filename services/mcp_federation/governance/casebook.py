@@ -56,8 +56,7 @@ class Casebook:
             return Page(Past(), 0)
         try:
             case = self._sealer.open(stored.payload, Case)
-            if (case.node, case.name) != (node, name):
-                raise ApprovalRefused("the case is of another tool")
+            CASE.check(stored.subject, case.node, case.name)
         except (ApprovalRefused, InvalidRequest) as error:
             log.error("case_refused", node=node, tool=quote(name), reason=error.message)
             return Page(Past(lost=True), stored.sequence, len(stored.payload))

@@ -21,7 +21,6 @@ from mcp_federation.errors import (
     BusUnavailable,
     Conflict,
     DeadlineExceeded,
-    FederationError,
     NodeUnavailable,
     ToolNotFound,
 )
@@ -118,8 +117,7 @@ class Operator:
 
     def _open(self, stored: Stored) -> Case:
         case = self._seals.open(stored.payload, Case)
-        if CASE.parse(stored.subject) != (case.node, case.name):
-            raise FederationError("the case is of another tool than its subject")
+        CASE.check(stored.subject, case.node, case.name)
         return case
 
 

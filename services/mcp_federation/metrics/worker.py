@@ -172,8 +172,7 @@ class MetricsWorker:
             return Aggregate(*key), 0
         try:
             message = decode(stored.payload, Performance)
-            if (message.node, message.tool) != key:
-                raise InvalidRequest("the performance is of another tool than its subject")
+            PERFORMANCE.check(subject, message.node, message.tool)
             aggregate = Aggregate.of(message)
         except InvalidRequest as error:
             self._count_malformed("performance_malformed", subject, error)

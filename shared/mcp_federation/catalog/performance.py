@@ -6,7 +6,6 @@ from collections.abc import Callable
 from mcp_federation.bus.protocol import Bus, Follower, Stored
 from mcp_federation.contract.messages import Performance, Tally, decode
 from mcp_federation.contract.subjects import PERFORMANCE, PERFORMANCE_STREAM
-from mcp_federation.errors import InvalidRequest
 from mcp_federation.estimation import Estimate, estimate, evidence, scaled
 
 HALF_LIFE = 600.0
@@ -54,7 +53,6 @@ class PerformanceView:
 
     async def _on_stored(self, stored: Stored) -> None:
         performance = decode(stored.payload, Performance)
-        if (performance.node, performance.tool) != PERFORMANCE.parse(stored.subject):
-            raise InvalidRequest("the performance is of another tool than its subject")
+        PERFORMANCE.check(stored.subject, performance.node, performance.tool)
         tally = evidence(performance.node, performance.recent)
         self._known[performance.node, performance.tool] = tally, self._clock()

@@ -147,8 +147,7 @@ class CatalogReplica:
 
     async def _on_ruling(self, stored: Stored) -> None:
         ruling = self._verifier.seals.open(stored.payload, Ruling)
-        if RULING.parse(stored.subject) != (ruling.node, ruling.name):
-            raise InvalidRequest("the ruling is of another tool than its subject")
+        RULING.check(stored.subject, ruling.node, ruling.name)
         if self.state.revoke(ruling.node, ruling.name, ruling.revoked_before):
             log.info("approval_revoked", node=ruling.node, tool=ruling.name)
             self._notify()
@@ -195,8 +194,7 @@ class CatalogReplica:
 
     async def _on_presence(self, delivery: Delivery) -> None:
         presence = decode(delivery.payload, Presence)
-        if PRESENCE.parse(delivery.subject)[0] != presence.node:
-            raise InvalidRequest("the presence is of another node than its subject")
+        PRESENCE.check(delivery.subject, presence.node)
         state = self.state.node(presence.node)
         was_available = state.available
         self._forget_instance(presence.node, "")

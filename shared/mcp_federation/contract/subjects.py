@@ -50,6 +50,16 @@ class Template:
             raise InvalidRequest(f"{subject!r} is not a subject of {self.address}")
         return check_node_name(tokens[3]), from_token(tokens[4]) if self.has_tool else ""
 
+    def check(self, subject: str, node: str, tool: str = "") -> None:
+        """Hold a message that speaks of a node, or of a tool on it, to the subject that it came on.
+
+        Raises:
+            InvalidRequest: the subject is another one's.
+        """
+        if self.parse(subject) != (node, tool):
+            what = "tool" if self.has_tool else "node"
+            raise InvalidRequest(f"the {self.kind} is of another {what} than its subject")
+
 
 REGISTER: Final = Template("register")
 SUBMIT: Final = Template("submit")
