@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from mcp_federation.engine.documents import tool_document, tool_text
+from mcp_federation.engine.documents import tool_document
 from mcp_federation.engine.text import name_words
 from mcp_federation.engine.types import MCPToolSpec
 
@@ -75,7 +75,7 @@ class PlainBM25:
         self._names = [spec.name for spec in specs]
         self._terms = terms
         self._index = bm25s.BM25()
-        self._index.index([terms(tool_text(spec)) for spec in specs], show_progress=False)
+        self._index.index([terms(tool_document(spec).text) for spec in specs], show_progress=False)
 
     def search(self, query: str, limit: int) -> Sequence[str]:
         scores = self._index.get_scores(self._terms(query))

@@ -11,8 +11,8 @@ from mcp_federation.engine.documents import (
     operations,
     parameters,
     required_parameters,
+    tool_document,
     tool_spec,
-    tool_text,
 )
 from mcp_federation.engine.priors import static_specs
 from mcp_federation.engine.text import name_words
@@ -52,7 +52,7 @@ def test_a_document_holds_names_as_words_title_description_server_and_parameters
         server="archiver",
         input_schema=SCHEMA,
     )
-    text = tool_text(spec)
+    text = tool_document(spec).text
     for expected in (
         "pack Files",
         "archiver",

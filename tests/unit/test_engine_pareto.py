@@ -1,5 +1,4 @@
 import math
-from random import Random
 
 import pytest
 from hypothesis import given
@@ -11,57 +10,12 @@ from mcp_federation.engine.pareto import (
     Performance,
     Point,
     confident_front,
-    dominates,
-    pareto_front,
     pareto_score,
     unit,
 )
 from mcp_federation.engine.predictor import Prediction
 from mcp_federation.engine.registry import bounds_of
 from mcp_federation.estimation import LATENCY_PRIOR, SUCCESS_PRIOR
-
-# Few distinct values, so that ties and duplicates are common.
-coarse = st.builds(
-    Point, st.sampled_from([0.0, 0.5, 0.9, 1.0]), st.integers(0, 4).map(float), st.integers(0, 4).map(float)
-)
-fine = st.builds(Point, st.floats(0, 1), st.floats(0, 1e6), st.floats(0, 1e6))
-points = st.lists(coarse | fine, max_size=40)
-
-
-@given(points)
-def test_nobody_dominates_a_member_of_the_front(points: list[Point]) -> None:
-    for index in pareto_front(points):
-        assert not any(dominates(other, points[index]) for other in points)
-
-
-@given(points)
-def test_whoever_is_not_on_the_front_is_dominated_by_a_member_of_it(points: list[Point]) -> None:
-    front = pareto_front(points)
-    for index in set(range(len(points))) - set(front):
-        assert any(dominates(points[member], points[index]) for member in front)
-
-
-@given(points, st.randoms(use_true_random=False))
-def test_the_front_does_not_depend_on_the_order(points: list[Point], shuffler: Random) -> None:
-    shuffled = list(points)
-    shuffler.shuffle(shuffled)
-    before = sorted(points[index] for index in pareto_front(points))
-    assert before == sorted(shuffled[index] for index in pareto_front(shuffled))
-
-
-@given(points)
-def test_a_point_nowhere_worse_than_another_in_the_list_and_better_somewhere_dominates_it(
-    points: list[Point],
-) -> None:
-    for one in points:
-        assert not dominates(one, one)
-        for other in points:
-            assert not (dominates(one, other) and dominates(other, one))
-
-
-def test_equal_points_are_on_the_front_together() -> None:
-    point = Point(0.9, 10.0, 0.1)
-    assert pareto_front([point, point, Point(0.9, 11.0, 0.1)]) == [0, 1]
 
 
 def test_the_score_weighs_usage_reliability_and_cost_as_documented() -> None:

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from mcp_federation.engine.documents import tool_spec, tool_text
+from mcp_federation.engine.documents import tool_document, tool_spec
 from mcp_federation.engine.llm import KEY_VARIABLE, URL_VARIABLE, ChatScorer, configured_scorer
 from mcp_federation.engine.text import terms
 from mcp_federation.engine.types import MCPToolSpec
@@ -28,7 +28,7 @@ def candidate(
     name: str = "packer", description: str = "Pack files into an archive.", **fields: Any
 ) -> Candidate:
     spec = tool_spec(name, "acme", description=description, **fields)
-    matched = QUERY_TERMS.intersection(terms(tool_text(spec)))
+    matched = QUERY_TERMS.intersection(terms(tool_document(spec).text))
     return Candidate(spec, len(matched) / len(QUERY_TERMS), matched)
 
 

@@ -91,11 +91,6 @@ def tool_document(spec: MCPToolSpec) -> ToolDocument:
     )
 
 
-def tool_text(spec: MCPToolSpec) -> str:
-    """The whole document of a tool as one text."""
-    return tool_document(spec).text
-
-
 def operations(schema: object) -> list[str]:
     """What a tool can do by its own schema: the values that its `operation` parameter may take."""
     properties = schema.get("properties") if isinstance(schema, Mapping) else None

@@ -1,7 +1,6 @@
 """The Pareto score and the Pareto front. Pure."""
 
 import math
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -119,35 +118,6 @@ def pareto_score(usage: float, reliability: float, cost_efficiency: float) -> fl
         + COST_WEIGHT * unit(cost_efficiency),
         3,
     )
-
-
-def dominates(one: Point, other: Point) -> bool:
-    """Whether `one` is nowhere worse than `other` and somewhere better."""
-    return one != other and _nowhere_worse(one, other)
-
-
-def pareto_front(points: Sequence[Point]) -> list[int]:
-    """The indices of the points that no other point dominates, ascending; O(n log n).
-
-    Distinct points are visited from the most successful on, so whatever dominates a point was visited
-    before it. `latencies` and `costs` are the staircase of what was visited: latencies ascend, costs
-    descend, and the step at or left of a latency has the least cost seen up to it.
-    """
-    latencies: list[float] = []
-    costs: list[float] = []
-    front: set[Point] = set()
-    for point in sorted(set(points), key=best_first):
-        step = bisect_right(latencies, point.latency)
-        if step and costs[step - 1] <= point.cost:
-            continue
-        front.add(point)
-        start = step - 1 if step and latencies[step - 1] == point.latency else step
-        end = start
-        while end < len(costs) and costs[end] >= point.cost:
-            end += 1
-        latencies[start:end] = [point.latency]
-        costs[start:end] = [point.cost]
-    return [index for index, point in enumerate(points) if point in front]
 
 
 def confident_front(bounds: Sequence[Bounds]) -> list[int]:

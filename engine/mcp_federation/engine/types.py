@@ -68,10 +68,11 @@ class RAGMCPQuery:
 class MCPRetrievalResult:
     """One retrieved tool, by the best of its `providers`; every score is in [0, 1].
 
-    `similarity_score` is absolute (see `retrieval`), `relevance_score` relative to the best hit of this
-    query, `selection_confidence` what the results are ordered by, after whether they can be run now;
-    `ranking_factors` shows its making, and `matched_terms` are those of the request's terms that the tool's
-    document has. `providers` are the names of the tool's specs on all nodes, best first.
+    `similarity_score` is the probability that it serves the request (see `search.ranking`),
+    `relevance_score` that in relation to the best hit of this query, `selection_confidence` what the results
+    are ordered by, after whether they can be run now; `ranking_factors` shows its making, and
+    `matched_terms` are those of the request's terms that the tool's document has. `providers` are the names
+    of the tool's specs on all nodes, best first.
     """
 
     mcp_spec: MCPToolSpec

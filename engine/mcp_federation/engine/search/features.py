@@ -45,7 +45,6 @@ class Encoding:
     request: Request
     terms: dict[str, float]
     values: dict[str, float]
-    clause_terms: tuple[frozenset[str], ...]
     vectors: Floats
     pieces: NDArray[np.int32]
     weights: Floats
@@ -60,7 +59,6 @@ def encode_request(request: Request, catalog: Catalog) -> Encoding:
         request,
         {term: telling(term) for term, _ in asked.most_common(MAX_TERMS)},
         {term: 1.0 for term, _ in values.most_common(MAX_TERMS) if term not in asked},
-        tuple(frozenset(terms(clause)) for clause in request.clauses),
         np.stack([_vector(text, catalog) for text in (request.intent, *request.clauses)]),
         pieces[:MAX_PIECES],
         weights[:MAX_PIECES],
