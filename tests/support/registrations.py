@@ -7,6 +7,10 @@ import msgspec
 
 from mcp_federation.contract.digest import tool_digest
 from mcp_federation.contract.messages import Finding, Registration, Tool
+from mcp_federation.governance.checks.context import CatalogView
+from mcp_federation.governance.checks.reading import read
+from mcp_federation.governance.quality import QUALITY
+from mcp_federation.governance.security import SECURITY
 
 CLEAN = "Fetches the weather of a city for the next five days, hour by hour."
 SCHEMA: dict[str, Any] = {
@@ -45,6 +49,14 @@ def a_registration(
 def unjudgeable(tool: Tool, **fields: Any) -> Registration:
     """A registration of a tool that may have no digest."""
     return Registration(node="acme", tool=tool, digest=f"sha256:{'0' * 64}", **fields)
+
+
+def quality_findings(registration: Registration, catalog: CatalogView | None = None) -> list[Finding]:
+    return QUALITY.run(read(registration, catalog))
+
+
+def security_findings(registration: Registration, catalog: CatalogView | None = None) -> list[Finding]:
+    return SECURITY.run(read(registration, catalog))
 
 
 def raw(value: Any) -> msgspec.Raw:

@@ -5,8 +5,13 @@ from hypothesis import strategies as st
 
 from mcp_federation.governance.checks.context import CatalogView, Published
 from mcp_federation.governance.checks.reading import read
-from mcp_federation.governance.security import run_security_checks
-from tests.support.registrations import CLEAN, a_registration, a_tool, rules
+from tests.support.registrations import (
+    CLEAN,
+    a_registration,
+    a_tool,
+    rules,
+    security_findings,
+)
 
 WEATHER = Published(node="acme", name="weather.forecast", server="weather", description=CLEAN)
 TWIN = Published(node="globex", name="weather.forecast", server="weather", description=CLEAN)
@@ -56,7 +61,7 @@ def test_a_name_that_another_node_has_stays_with_the_same_tool() -> None:
 
     def found(description: str, name: str = WEATHER.name, **fields: str) -> set[str]:
         registration = a_registration(a_tool(name, description), **{"node": "globex", **fields})
-        return rules(run_security_checks(registration, view))
+        return rules(security_findings(registration, view))
 
     other = "Tells the time of a city, and whether the shops are open."
     for server in ("weather", ""):
@@ -74,7 +79,7 @@ def test_case_and_separators_make_no_other_name_of_a_tool() -> None:
     for name, server in (("Weather.fore-cast", "Weather"), ("weather.FORECAST", "weather")):
         for description, expected in ((other, {"name-taken"}), (CLEAN, set())):
             registration = a_registration(a_tool(name, description), node="globex", server=server)
-            assert rules(run_security_checks(registration, view)) == expected
+            assert rules(security_findings(registration, view)) == expected
 
 
 def test_a_server_a_letter_off_another_ones_is_one_that_imitates_it_where_it_has_its_tool() -> None:
@@ -82,7 +87,7 @@ def test_a_server_a_letter_off_another_ones_is_one_that_imitates_it_where_it_has
 
     def found(name: str, server: str, node: str = "globex") -> set[str]:
         registration = a_registration(a_tool(f"{server}.{name}"), node=node, server=server)
-        return rules(run_security_checks(registration, view))
+        return rules(security_findings(registration, view))
 
     assert found("forecast", "waether") == {"look-alike-server"}
     assert found("forecast", "waether", node="acme") == set()
@@ -94,14 +99,14 @@ def test_a_server_a_letter_off_another_ones_is_one_that_imitates_it_where_it_has
 def test_two_tools_without_a_description_are_the_same_as_far_as_anybody_can_say() -> None:
     view = CatalogView([Published(node="acme", name="weather.forecast", server="weather")])
     registration = a_registration(a_tool(description=""), node="globex", server="weather")
-    assert rules(run_security_checks(registration, view)) == set()
+    assert rules(security_findings(registration, view)) == set()
 
 
 def test_a_node_is_found_by_names_that_look_like_its_own_while_it_publishes_anything() -> None:
     view = CatalogView([TWIN, Published(node="globex", name="other")])
     assert view.nodes_like("gl0bex") == {("globex", "globex")}
-    assert rules(run_security_checks(a_registration(node="gl0bex"), view)) == {"look-alike-node"}
-    assert rules(run_security_checks(a_registration(node="globex"), view)) == set()
+    assert rules(security_findings(a_registration(node="gl0bex"), view)) == {"look-alike-node"}
+    assert rules(security_findings(a_registration(node="globex"), view)) == set()
     view.drop("globex", "other")
     assert view.nodes_like("gl0bex") == {("globex", "globex")}
     view.drop("globex", TWIN.name)

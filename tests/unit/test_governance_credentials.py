@@ -11,10 +11,15 @@ from hypothesis import strategies as st
 
 from mcp_federation.governance.checks.quoting import context_before, quote
 from mcp_federation.governance.checks.secret_shapes import find_likely_secrets, find_secrets, mask
-from mcp_federation.governance.quality import run_quality_checks
-from mcp_federation.governance.security import run_security_checks
 from mcp_federation.governance.verdict import decide
-from tests.support.registrations import CLEAN, a_tool, rules, unjudgeable
+from tests.support.registrations import (
+    CLEAN,
+    a_tool,
+    quality_findings,
+    rules,
+    security_findings,
+    unjudgeable,
+)
 
 _random = random.Random(7)
 
@@ -53,7 +58,7 @@ SECRETS = {
 @pytest.mark.parametrize("kind", SECRETS)
 def test_a_credential_is_found_named_and_not_shown(kind: str) -> None:
     secret = SECRETS[kind]
-    findings = run_security_checks(unjudgeable(a_tool(description=f"{CLEAN} Use {secret} to call it.")))
+    findings = security_findings(unjudgeable(a_tool(description=f"{CLEAN} Use {secret} to call it.")))
     assert decide(findings) == "rejected"
     (finding,) = findings
     assert (finding.rule, kind in finding.why) == ("credential-in-metadata", True)
@@ -66,7 +71,7 @@ def test_a_credential_in_a_schema_key_is_in_no_finding(kind: str) -> None:
     secret = SECRETS[kind]
     schema = {"type": 5, "properties": {f"x\u200b{secret}": {"type": "no such type"}, secret: {"type": 5}}}
     registration = unjudgeable(a_tool(schema=schema, name=secret[:128], version=secret[:200]))
-    findings = run_security_checks(registration) + run_quality_checks(registration)
+    findings = security_findings(registration) + quality_findings(registration)
     assert "credential-in-metadata" in rules(findings)
     core = secret.rpartition("@")[0].rpartition(":")[2] if "@" in secret else secret[8:40]
     assert core not in str([finding.where + finding.why for finding in findings])
@@ -87,14 +92,14 @@ def test_a_credential_in_a_schema_key_is_in_no_finding(kind: str) -> None:
     ],
 )
 def test_placeholders_and_plain_identifiers_are_not_credentials(text: str) -> None:
-    assert run_security_checks(unjudgeable(a_tool(description=text))) == []
+    assert security_findings(unjudgeable(a_tool(description=text))) == []
 
 
 @pytest.mark.parametrize(
     "text", [f"api_key={_some(32)}", f'"secret": "{_some(24)}"', f"Authorization token => {_some(40)}"]
 )
 def test_a_random_value_behind_a_telling_name_is_quarantined(text: str) -> None:
-    findings = run_security_checks(unjudgeable(a_tool(description=text)))
+    findings = security_findings(unjudgeable(a_tool(description=text)))
     assert (decide(findings), rules(findings)) == ("quarantined", {"likely-credential"})
 
 
@@ -105,20 +110,20 @@ def test_a_random_value_of_a_parameter_with_a_telling_name_is_quarantined(keywor
         "type": "object",
         "properties": {"apiKey": {keyword: [value] if keyword == "examples" else value}},
     }
-    (finding,) = run_security_checks(unjudgeable(a_tool(schema=schema)))
+    (finding,) = security_findings(unjudgeable(a_tool(schema=schema)))
     assert finding.rule == "likely-credential"
     assert finding.where.startswith(f"inputSchema/properties/apiKey/{keyword}")
     assert value not in str(finding)
 
 
 def test_a_credential_of_a_known_kind_is_not_told_twice() -> None:
-    findings = run_security_checks(unjudgeable(a_tool(description=f"api_key={SECRETS['a GitHub token']}")))
+    findings = security_findings(unjudgeable(a_tool(description=f"api_key={SECRETS['a GitHub token']}")))
     assert rules(findings) == {"credential-in-metadata"}
 
 
 def test_a_text_full_of_credentials_gives_a_bounded_number_of_findings() -> None:
     text = " ".join("ghp_" + _some(36) for _ in range(200))
-    assert 0 < len(run_security_checks(unjudgeable(a_tool(description=text)))) <= 10
+    assert 0 < len(security_findings(unjudgeable(a_tool(description=text)))) <= 10
 
 
 def test_a_quote_masks_a_credential_that_hidden_characters_cut_in_pieces() -> None:

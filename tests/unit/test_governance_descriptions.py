@@ -3,12 +3,15 @@
 import pytest
 
 from mcp_federation.contract.messages import Severity
-from mcp_federation.governance.quality import run_quality_checks
-from tests.support.registrations import a_tool, unjudgeable
+from tests.support.registrations import (
+    a_tool,
+    quality_findings,
+    unjudgeable,
+)
 
 
 def found(description: str, name: str = "list_tasks", **fields: bool) -> dict[str, Severity]:
-    findings = run_quality_checks(unjudgeable(a_tool(name=name, description=description), **fields))
+    findings = quality_findings(unjudgeable(a_tool(name=name, description=description), **fields))
     return {finding.rule: finding.severity for finding in findings}
 
 

@@ -5,9 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_federation.contract.messages import Finding
-from mcp_federation.governance.security import run_security_checks
 from mcp_federation.governance.verdict import decide
-from tests.support.registrations import CLEAN, SCHEMA, a_tool, rules, unjudgeable
+from tests.support.registrations import (
+    CLEAN,
+    SCHEMA,
+    a_tool,
+    rules,
+    security_findings,
+    unjudgeable,
+)
 
 KINDS = {
     "hidden-character": "\u200b\u200c\u200d\u2060\u2063\ufeff\u00ad\u034f\u180e\u3164\u115f\ufff9\U0001d173",
@@ -21,7 +27,7 @@ HIDDEN = [(rule, char) for rule, chars in KINDS.items() for char in chars]
 
 
 def found(description: str) -> list[Finding]:
-    return run_security_checks(unjudgeable(a_tool(description=description)))
+    return security_findings(unjudgeable(a_tool(description=description)))
 
 
 @given(hidden=st.sampled_from(HIDDEN), index=st.integers(0, len(CLEAN)))
@@ -53,14 +59,14 @@ def test_a_hidden_character_is_found_in_every_field(char: str, place: str) -> No
         "output": lambda: a_tool(output={"type": "object", "description": text}),
         "hint": lambda: a_tool(annotations={"title": text}),
     }[place]()
-    findings = run_security_checks(unjudgeable(tool))
+    findings = security_findings(unjudgeable(tool))
     assert decide(findings) == "rejected"
     assert all((finding.where + finding.why).isprintable() for finding in findings)
 
 
 @pytest.mark.parametrize("field", ["server", "source_repo", "server_url"])
 def test_a_hidden_character_is_found_in_what_stands_beside_the_tool(field: str) -> None:
-    findings = run_security_checks(unjudgeable(a_tool(), **{field: "https://example.com/a\u200bb"}))
+    findings = security_findings(unjudgeable(a_tool(), **{field: "https://example.com/a\u200bb"}))
     assert "hidden-character" in rules(findings)
 
 
@@ -132,5 +138,5 @@ def test_a_character_without_a_name_is_told_by_its_kind(char: str, name: str) ->
 
 @given(st.text())
 def test_no_text_breaks_the_checks_and_no_finding_shows_what_is_hidden(text: str) -> None:
-    for finding in run_security_checks(unjudgeable(a_tool(description=text, schema={text: [text]}))):
+    for finding in security_findings(unjudgeable(a_tool(description=text, schema={text: [text]}))):
         assert (finding.where + finding.why).isprintable()

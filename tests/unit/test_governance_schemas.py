@@ -9,16 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcp_federation.contract.messages import Finding
-from mcp_federation.governance.quality import run_quality_checks
-from mcp_federation.governance.security import run_security_checks
 from mcp_federation.governance.verdict import decide
-from tests.support.registrations import a_tool, raw, rules, unjudgeable
+from tests.support.registrations import (
+    a_tool,
+    quality_findings,
+    raw,
+    rules,
+    security_findings,
+    unjudgeable,
+)
 
 REF = {"$ref": "#/$defs/a"}
 
 
 def found(schema: Any) -> list[Finding]:
-    return run_quality_checks(unjudgeable(a_tool(schema=schema)))
+    return quality_findings(unjudgeable(a_tool(schema=schema)))
 
 
 def of_type(schema: Any) -> dict[str, Any]:
@@ -60,10 +65,10 @@ def test_an_invalid_schema_is_refused_and_the_place_named(schema: Any, where: st
 
 
 def test_an_output_schema_is_checked_as_well_and_may_be_of_any_type() -> None:
-    assert run_quality_checks(unjudgeable(a_tool(output={"type": "array"}))) == []
+    assert quality_findings(unjudgeable(a_tool(output={"type": "array"}))) == []
     outputs: list[Any] = [{"type": "arr"}, 5, []]
     for output in outputs:
-        assert rules(run_quality_checks(unjudgeable(a_tool(output=output)))) == {"invalid-schema"}
+        assert rules(quality_findings(unjudgeable(a_tool(output=output)))) == {"invalid-schema"}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +120,7 @@ def test_references_within_the_schema_are_followed_through_arrays_and_escapes() 
 @pytest.mark.parametrize("field", ["schema", "output", "annotations"])
 def test_what_is_not_json_is_refused(text: bytes, field: str) -> None:
     fields: dict[str, Any] = {field: text}
-    findings = run_quality_checks(unjudgeable(a_tool(**fields)))
+    findings = quality_findings(unjudgeable(a_tool(**fields)))
     assert (rules(findings), decide(findings)) == ({"not-json"}, "rejected")
 
 
@@ -173,7 +178,7 @@ OVER_BOUNDS = {
 def test_a_schema_that_would_cost_too_much_is_refused_at_once(case: str) -> None:
     registration = unjudgeable(a_tool(schema=bytes(OVER_BOUNDS[case])))
     began = time.process_time()
-    findings = run_quality_checks(registration) + run_security_checks(registration)
+    findings = quality_findings(registration) + security_findings(registration)
     assert time.process_time() - began < 2
     assert "schema-over-bounds" in rules(findings)
 
@@ -223,13 +228,13 @@ def test_undescribed_parameters_are_told_in_one_finding() -> None:
     ],
 )
 def test_annotations_that_cannot_be_relied_on_are_quarantined(annotations: Any, where: str) -> None:
-    (finding,) = run_quality_checks(unjudgeable(a_tool(annotations=annotations)))
+    (finding,) = quality_findings(unjudgeable(a_tool(annotations=annotations)))
     assert (finding.rule, finding.severity, finding.where) == ("invalid-annotations", "medium", where)
 
 
 def test_valid_annotations_give_no_finding() -> None:
     annotations = {"readOnlyHint": True, "openWorldHint": None, "title": "Add"}
-    assert run_quality_checks(unjudgeable(a_tool(annotations=annotations))) == []
+    assert quality_findings(unjudgeable(a_tool(annotations=annotations))) == []
 
 
 _keywords = st.sampled_from(
@@ -260,7 +265,7 @@ _values = st.recursive(
 @settings(max_examples=200)
 def test_no_json_breaks_the_checks(schema: Any, output: Any, annotations: Any) -> None:
     registration = unjudgeable(a_tool(schema=schema, output=output, annotations=annotations))
-    findings = run_quality_checks(registration) + run_security_checks(registration)
+    findings = quality_findings(registration) + security_findings(registration)
     for finding in findings:
         assert (finding.where + finding.why).isprintable()
         assert len(finding.where) < 500
@@ -268,7 +273,7 @@ def test_no_json_breaks_the_checks(schema: Any, output: Any, annotations: Any) -
 
 @given(st.binary(max_size=60))
 def test_no_bytes_break_the_checks(text: bytes) -> None:
-    run_quality_checks(unjudgeable(a_tool(schema=text)))
+    quality_findings(unjudgeable(a_tool(schema=text)))
 
 
 def test_a_finding_about_a_huge_value_is_short() -> None:

@@ -3,8 +3,12 @@
 import pytest
 
 from mcp_federation.governance.checks.context import CatalogView, Published
-from mcp_federation.governance.security import run_security_checks
-from tests.support.registrations import a_registration, a_tool, rules
+from tests.support.registrations import (
+    a_registration,
+    a_tool,
+    rules,
+    security_findings,
+)
 
 TIME = Published("globex", "time.get_current_time", "time", "", "Tells the time of a city by its time zone.")
 COMMIT = Published("initech", "git.git_commit", "git", "", "Records the staged changes in the repository.")
@@ -12,7 +16,7 @@ COMMIT = Published("initech", "git.git_commit", "git", "", "Records the staged c
 
 def steers(text: str, *published: Published, name: str = "calc.daily2", server: str = "calc") -> bool:
     registration = a_registration(a_tool(name, text), node="umbra", server=server)
-    found = rules(run_security_checks(registration, CatalogView([TIME, COMMIT, *published])))
+    found = rules(security_findings(registration, CatalogView([TIME, COMMIT, *published])))
     return "steers-published-tool" in found
 
 
@@ -56,7 +60,7 @@ def test_two_organisations_may_run_a_server_whose_tools_speak_of_each_other() ->
 
 
 def found(text: str) -> set[str]:
-    return rules(run_security_checks(a_registration(a_tool(description=text))))
+    return rules(security_findings(a_registration(a_tool(description=text))))
 
 
 @pytest.mark.parametrize(
@@ -69,7 +73,7 @@ def found(text: str) -> set[str]:
 def test_what_only_the_user_knows_is_no_argument(text: str) -> None:
     assert "takes-secrets" in found(text)
     schema = {"type": "object", "properties": {"amount": {"type": "number", "title": text}}}
-    assert "takes-secrets" in rules(run_security_checks(a_registration(a_tool(schema=schema))))
+    assert "takes-secrets" in rules(security_findings(a_registration(a_tool(schema=schema))))
 
 
 @pytest.mark.parametrize(

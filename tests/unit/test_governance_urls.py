@@ -4,12 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_federation.governance.security import run_security_checks
-from tests.support.registrations import a_tool, rules, unjudgeable
+from tests.support.registrations import (
+    a_tool,
+    rules,
+    security_findings,
+    unjudgeable,
+)
 
 
 def found(url: str, field: str = "server_url") -> set[str]:
-    return rules(run_security_checks(unjudgeable(a_tool(), **{field: url})))
+    return rules(security_findings(unjudgeable(a_tool(), **{field: url})))
 
 
 @pytest.mark.parametrize(
@@ -96,11 +100,11 @@ def test_every_spelling_of_a_metadata_address_is_refused(host: str) -> None:
 
 def test_a_password_in_an_address_is_not_shown() -> None:
     registration = unjudgeable(a_tool(), server_url="https://bob:Zk38fjQpw71x@example.com/mcp")
-    findings = run_security_checks(registration)
+    findings = security_findings(registration)
     assert rules(findings) == {"unsafe-url", "credential-in-metadata"}
     assert "Zk38fjQpw71x" not in str(findings)
 
 
 @given(st.text(max_size=60), st.sampled_from(["", "http://", "https://[", "http://a@", "//"]))
 def test_no_address_breaks_the_check(text: str, start: str) -> None:
-    run_security_checks(unjudgeable(a_tool(), server_url=start + text, source_repo=text))
+    security_findings(unjudgeable(a_tool(), server_url=start + text, source_repo=text))

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Final
 
-from mcp_federation.contract.messages import Finding, Registration
 from mcp_federation.governance.checks import (
     collisions,
     credentials,
@@ -15,9 +14,7 @@ from mcp_federation.governance.checks import (
     urls,
 )
 from mcp_federation.governance.checks.check import Suite
-from mcp_federation.governance.checks.context import CatalogView
 from mcp_federation.governance.checks.detection import detector_checks
-from mcp_federation.governance.checks.reading import read
 from mcp_federation.governance.detector.model import Head, heads
 
 
@@ -39,8 +36,3 @@ def security_suite(heads: Mapping[str, Head]) -> Suite:
 SECURITY: Final = security_suite(heads())
 COLLISIONS: Final = Suite(*collisions.SECURITY)
 """Those that judge a tool by what other nodes have."""
-
-
-def run_security_checks(registration: Registration, catalog: CatalogView | None = None) -> list[Finding]:
-    """What the security checks find, beside what is published already; never raises."""
-    return SECURITY.run(read(registration, catalog))

@@ -23,19 +23,6 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
-def canonical(value: Any) -> bytes:
-    """RFC 8785 canonical JSON of a JSON value, in UTF-8.
-
-    Raises:
-        InvalidRequest: the value is no JSON, nests too deeply, or has an integer that a double
-            cannot hold.
-    """
-    try:
-        return rfc8785.dumps(value)
-    except _NO_JSON as error:
-        raise InvalidRequest("the value has no canonical JSON form") from error
-
-
 def canonical_tool(tool: Tool) -> Tool:
     """The same tool as it is published: in canonical form, without what equals its default.
 
