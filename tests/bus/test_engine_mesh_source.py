@@ -1,6 +1,7 @@
 """The engine over a mesh: its tools are the catalog's, live, measured and executable."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 
 import pytest
@@ -92,6 +93,24 @@ async def test_it_follows_the_mesh_while_it_is_open(
         await publisher.withdraw("first")
         await eventually(lambda: remote(engine) == {"orbit_calculator@acme"})
     assert remote(engine) == {"orbit_calculator@acme"}
+
+
+# What the loop that ended left open is closed as it is forgotten, of which Python warns.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_an_engine_goes_on_in_another_event_loop_after_the_one_that_it_was_opened_in_has_ended(
+    own_nats_server: NatsServer, publisher: Publisher
+) -> None:
+    await publisher.publish("first")
+    engine = await asyncio.to_thread(make_engine, own_nats_server, publisher)
+    await asyncio.to_thread(asyncio.run, engine.initialize())
+    assert await engine.execute("first", text="called") == {"text": "called"}
+    await publisher.publish("second")
+    await engine.refresh()
+    gc.collect()
+    assert remote(engine) == {"first@acme", "second@acme"}
+    async with engine:
+        await publisher.publish("third")
+        await eventually(lambda: "third@acme" in remote(engine))
 
 
 async def test_a_mesh_that_is_down_at_the_start_is_followed_once_it_is_up(

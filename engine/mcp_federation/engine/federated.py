@@ -121,8 +121,8 @@ class FederatedRAGMCPEngine(RAGMCPEngine):
     async def initialize(self) -> bool:
         """Follow the sources from now on, and build the index; True when ready.
 
-        Meshes are followed live, REST partners are read every minute, and when a call found one gone. What
-        cannot be reached is tried again, until `aclose`.
+        Meshes are followed live, REST partners are read every minute, and when a call found one gone; what
+        cannot be reached is tried again. Both end with `aclose` or the event loop; then initialize anew.
         """
         starts = (upkeep.start() for upkeep in self._upkeeps.values())
         self._note(await asyncio.gather(*starts, return_exceptions=True))

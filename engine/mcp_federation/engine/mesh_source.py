@@ -1,7 +1,9 @@
 """A mesh over NATS as a source of the engine's tools: its catalog, its performance, its execution."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -32,6 +34,16 @@ log = get_logger("engine")
 
 PERFORMANCE_TIMEOUT = 1.0
 """Seconds that a load waits for measured performance, which a mesh may do without."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Live:
+    """What is open while a mesh is followed, and the event loop that it is of use in."""
+
+    loop: asyncio.AbstractEventLoop
+    stack: AsyncExitStack
+    catalog: CatalogReplica
+    client: FederationClient
 
 
 class NatsMesh:
@@ -67,9 +79,7 @@ class NatsMesh:
         self._execute_timeout = execute_timeout
         self._known: dict[str, tuple[CatalogTool, MCPToolSpec]] = {}
         self._performance: dict[str, Performance] = {}
-        self._live: AsyncExitStack | None = None
-        self._client: FederationClient | None = None
-        self._catalog: CatalogReplica | None = None
+        self._live: _Live | None = None
 
     @property
     def label(self) -> str:
@@ -78,8 +88,9 @@ class NatsMesh:
 
     async def load(self) -> None:
         """Read the catalog, and what is measured, once."""
-        if self._client is not None:
+        if self._live is not None and not self._live.loop.is_closed():
             return  # it is followed
+        self._live = None
         async with AsyncExitStack() as stack:
             catalog, _ = await self._connect(stack, lambda: None)
             await catalog.note_absent()
@@ -95,20 +106,19 @@ class NatsMesh:
         except BaseException:
             await stack.aclose()
             raise
-        self._live, self._catalog, self._client = stack, catalog, client
+        self._live = _Live(asyncio.get_running_loop(), stack, catalog, client)
         on_change()
 
     async def stop(self) -> None:
         """Follow it no longer; its tools stay as they were last known."""
         live, self._live = self._live, None
-        self._client = self._catalog = None
-        if live is not None:
-            await live.aclose()
+        if live is not None and not live.loop.is_closed():
+            await live.stack.aclose()
 
     def entries(self) -> Iterable[MCPToolSpec]:
         """The mesh's tools, as followed or as last loaded."""
-        if self._catalog is not None:
-            self._take(self._catalog)
+        if self._live is not None:
+            self._take(self._live.catalog)
         return [spec for _, spec in self._known.values()]
 
     def performance(self) -> Mapping[str, Performance]:
@@ -119,8 +129,9 @@ class NatsMesh:
     async def execute(self, spec: MCPToolSpec, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Run one of its tools over the bus."""
         async with AsyncExitStack() as stack:
-            client = self._client
-            if client is None:
+            if self._live is not None and self._live.loop is asyncio.get_running_loop():
+                client = self._live.client
+            else:
                 _, client = await self._connect(stack, lambda: None)
             name = str(spec.metadata["federated_name"])
             _, result = await client.execute_any(name, args, kwargs, timeout=self._execute_timeout)

@@ -52,7 +52,7 @@ class _Options:
 
 
 class RAGMCPEngine:
-    """Finds the tools that serve a request. Usable right after construction.
+    """Finds the tools that serve a request. Usable right after construction, by one thread at a time.
 
     similarity_threshold is relative: candidates whose similarity is under that share of the best
         candidate's are kept, but rank lower (see `selection`). How well the words of a good tool match

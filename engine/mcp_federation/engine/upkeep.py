@@ -67,10 +67,10 @@ class Upkeep:
         Raises:
             FederationError: it fails now.
         """
-        if self._task is not None:
+        if self._running:
             return
-        # New ones: an engine may be closed and opened again, in another event loop.
-        self._turn, self._wanted = asyncio.Lock(), asyncio.Event()
+        # New ones: an engine may be opened again in another event loop, also where the first one just ended.
+        self._turn, self._wanted, self._started = asyncio.Lock(), asyncio.Event(), False
         self._task = asyncio.get_running_loop().create_task(self._run())
         try:
             await self._follow()
@@ -80,17 +80,23 @@ class Upkeep:
 
     async def stop(self) -> None:
         """Follow it no longer."""
-        task, self._task = self._task, None
-        if task is not None:
+        running, task = self._running, self._task
+        self._task = None
+        if running:
             await stop_task(task)
         async with self._turn:
             self._started = False
             await self._source.stop()
 
+    @property
+    def _running(self) -> bool:
+        """Whether there is a task, and its event loop has not ended."""
+        return self._task is not None and not self._task.get_loop().is_closed()
+
     async def _follow(self) -> None:
         """Begin to follow the source, once, and only while there is a `stop` to come."""
         async with self._turn:
-            if self._task is not None and not self._started:
+            if self._running and not self._started:
                 await self._source.start(self._on_change)
                 self._started = True
 
