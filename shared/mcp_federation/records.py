@@ -1,37 +1,18 @@
-"""Records on their way out of a process: made anonymous, gathered, and sent as the policy says.
+"""What may leave of an execution's record. Pure.
 
-What of an execution is looked at here: the tool and its node, whether it succeeded, the latency and the cost
-to three significant digits (latencies no finer than 0.1 ms; exact ones could be matched with somebody's own
+What of an execution is looked at: the tool and its node, whether it succeeded, the latency and the cost to
+three significant digits (latencies no finer than 0.1 ms; exact ones could be matched with somebody's own
 measurement), and of a failure its code in `mcp_federation.errors`, any other kind as `other`. What is not:
-arguments, results, messages, callers, times. By the policy there leave statistics with noise (see
-`privacy.release`), or the records themselves, in an order that tells nothing, or nothing at all.
+arguments, results, messages, callers, times.
 """
 
-import asyncio
-import time
-from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
 from functools import lru_cache
 from math import inf
-from secrets import SystemRandom
 
-from mcp_federation.bus.handling import stop_task
-from mcp_federation.bus.protocol import Bus
-from mcp_federation.contract.messages import (
-    Message,
-    Record,
-    RecordBatch,
-    Statistics,
-    StatisticsBatch,
-    decode,
-    encode,
-)
+from mcp_federation.contract.messages import Record, decode, encode
 from mcp_federation.contract.names import check_local_name, check_node_name
-from mcp_federation.contract.subjects import METRICS
 from mcp_federation.errors import (
     CODES,
-    BusUnavailable,
     DeadlineExceeded,
     FederationError,
     InternalError,
@@ -42,20 +23,9 @@ from mcp_federation.errors import (
     ToolFailed,
     ToolNotFound,
 )
-from mcp_federation.logs import get_logger
-from mcp_federation.privacy.policy import Policy
-from mcp_federation.privacy.release import Gatherer
-
-log = get_logger("records")
 
 OTHER_KIND = "other"
 """The error kind of failures whose own kind is unknown, or says more than a kind should."""
-
-KINDS = CODES
-MAX_BATCH = 1000
-"""The most records, or statistics, that one message may have."""
-
-STOP_DEADLINE = 5.0
 
 _OF_THE_PROVIDER = (
     DeadlineExceeded,
@@ -70,13 +40,6 @@ _OF_THE_PROVIDER = (
 
 _DIGITS = 3
 _FINEST_MS = 1
-_ENVELOPE = max(len(encode(RecordBatch(records=()))), len(encode(StatisticsBatch(statistics=()))))
-_HEADROOM = 256
-"""Bytes of a message left to headers, which count towards the bus's bound."""
-
-_shuffle = SystemRandom().shuffle
-
-Leaving = Record | Statistics
 
 
 def anonymous(record: Record) -> Record:
@@ -100,8 +63,8 @@ def anonymous(record: Record) -> Record:
 
 
 def known_kind(kind: str | None) -> str:
-    """The error kind of a failure, where it is one of `KINDS`; any other could say anything."""
-    return kind if kind in KINDS else OTHER_KIND
+    """The error kind of a failure, where it is one of `CODES`; any other could say anything."""
+    return kind if kind in CODES else OTHER_KIND
 
 
 def counted(record: Record) -> Record:
@@ -133,175 +96,3 @@ def observation(node: str, tool: str, seconds: float, error: FederationError | N
         latency_ms=seconds * 1000,
         error_kind=error.code if error is not None else None,
     )
-
-
-class RecordPublisher:
-    """Gathers the records of one process and stores what the policy lets out on `METRICS.of(node)`.
-
-    A batch leaves every `interval` seconds, or as soon as `max_batch` records wait. While the bus is
-    unavailable they wait for a later round; beyond `max_pending` the oldest are dropped. A batch whose
-    acknowledgement was lost is sent again: at least once.
-    """
-
-    def __init__(
-        self,
-        bus: Bus,
-        node: str,
-        *,
-        policy: Policy | None = None,
-        max_batch: int = 200,
-        interval: float = 1.0,
-        max_pending: int = 10_000,
-    ) -> None:
-        if not 0 < max_batch <= MAX_BATCH:
-            raise ValueError(f"a batch has 1 to {MAX_BATCH} records, not {max_batch}")
-        self.published = 0
-        self.dropped = 0
-        self._bus = bus
-        self._subject = METRICS.of(node)
-        self._policy = policy or Policy()
-        self._gatherer = _gatherer(self._policy)
-        self._max_batch = max_batch
-        self._interval = interval
-        self._max_pending = max_pending
-        self._pending: deque[Leaving] = deque()
-        self._wake = asyncio.Event()
-        self._stopping = False
-        self._interrupted = False
-        self._overflowing = False
-        self._unaccounted = False
-        self._task: asyncio.Task[None] | None = None
-
-    @property
-    def pending(self) -> int:
-        """How many records, or statistics, wait to be published."""
-        return len(self._pending)
-
-    def add(self, record: Record) -> None:
-        """Take a record, on the event loop's thread; what the policy makes of it leaves later."""
-        if self._policy.sharing == "nothing":
-            return
-        try:
-            if self._gatherer is not None:
-                self._gatherer.add(counted(record))
-                return
-            leaving = anonymous(record)
-        except InvalidRequest as error:
-            self.dropped += 1
-            log.warn("record_refused", message="without a valid name or number", reason=error.message)
-            return
-        self._pending.append(leaving)
-        self._drop_oldest()
-        # While the bus is away a full batch is no reason to try again before the interval is over.
-        if len(self._pending) >= self._max_batch and not self._interrupted:
-            self._wake.set()
-
-    async def start(self) -> None:
-        """Begin to publish, in a task that `stop` ends."""
-        if self._task is None:
-            self._stopping = False
-            self._task = asyncio.get_running_loop().create_task(self._run())
-
-    async def stop(self, deadline: float = STOP_DEADLINE) -> None:
-        """Publish what may leave, in at most `deadline` seconds; what is left then is lost, and logged."""
-        if self._task is None:
-            return
-        task, self._task = self._task, None
-        self._stopping = True
-        self._wake.set()
-        await asyncio.wait({task}, timeout=deadline)
-        await stop_task(task)
-        if self._gatherer is not None:
-            self._gatherer.close()
-        if self._pending:
-            log.warn("records_lost", message="not published before the end", records=len(self._pending))
-            self.dropped += len(self._pending)
-            self._pending.clear()
-
-    async def _run(self) -> None:
-        while not self._stopping:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._interval):
-                    await self._wake.wait()
-            self._wake.clear()
-            await self._publish()
-        await self._publish()
-
-    async def _publish(self) -> None:
-        """One round: send all that waits; keep what the bus does not take now."""
-        if self._gatherer is not None:
-            self._pending.extend(self._released(self._gatherer))
-        leaving = list(self._pending)
-        self._pending.clear()
-        _shuffle(leaving)
-        try:
-            while leaving:
-                size = self._fitting(leaving)
-                await self._send(leaving[-size:])
-                del leaving[-size:]
-        except BusUnavailable as error:
-            if not self._interrupted:
-                log.warn("records_kept", message="the bus is away: records wait", reason=error.message)
-            self._interrupted = True
-        finally:
-            self._pending.extendleft(leaving)
-            self._drop_oldest()
-
-    def _released(self, gatherer: Gatherer) -> list[Statistics]:
-        try:
-            released = gatherer.release(time.time())
-        except InternalError as error:
-            if not self._unaccounted:
-                log.warn(
-                    "statistics_kept", message="nothing leaves without its account", reason=error.message
-                )
-            self._unaccounted = True
-            return []
-        self._unaccounted = False
-        return released
-
-    def _fitting(self, leaving: list[Leaving]) -> int:
-        """How many of the last ones go into one message; at least one."""
-        room = self._bus.max_payload - _HEADROOM - _ENVELOPE
-        for count, item in enumerate(reversed(leaving[-self._max_batch :])):
-            room -= len(encode(item)) + 1
-            if room < 0:
-                return max(1, count)
-        return min(len(leaving), self._max_batch)
-
-    async def _send(self, batch: list[Leaving]) -> None:
-        try:
-            await self._bus.store(self._subject, encode(_message(batch)))
-        except BusUnavailable:
-            raise
-        except FederationError as error:
-            # The bus will never take it: kept, it would hold up all that follow.
-            self.dropped += len(batch)
-            log.warn("batch_refused", records=len(batch), code=error.code, reason=error.message)
-            return
-        self.published += len(batch)
-        self._interrupted = self._overflowing = False
-
-    def _drop_oldest(self) -> None:
-        while len(self._pending) > self._max_pending:
-            self._pending.popleft()
-            self.dropped += 1
-            if not self._overflowing:
-                log.warn("records_dropped", message="too many records wait: the oldest go")
-            self._overflowing = True
-
-
-def _gatherer(policy: Policy) -> Gatherer | None:
-    if policy.sharing != "statistics":
-        return None
-    from mcp_federation.privacy.noise import LaplaceNoise  # not before it is needed: see there
-
-    return Gatherer(policy, LaplaceNoise())
-
-
-def _message(batch: Sequence[Leaving]) -> Message:
-    """All of a process's batches are of one kind, as its policy is one."""
-    records = tuple(item for item in batch if isinstance(item, Record))
-    if records:
-        return RecordBatch(records=records)
-    return StatisticsBatch(statistics=tuple(item for item in batch if isinstance(item, Statistics)))

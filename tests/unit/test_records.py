@@ -16,6 +16,7 @@ from mcp_federation.bus.protocol import Headers, Stored
 from mcp_federation.contract.messages import Record, RecordBatch, StatisticsBatch, decode, encode
 from mcp_federation.contract.subjects import METRICS, METRICS_STREAM
 from mcp_federation.errors import (
+    CODES,
     BusUnavailable,
     Cancelled,
     InvalidRequest,
@@ -24,7 +25,8 @@ from mcp_federation.errors import (
     ToolFailed,
 )
 from mcp_federation.privacy.policy import Policy
-from mcp_federation.records import KINDS, MAX_BATCH, RecordPublisher, anonymous, observation
+from mcp_federation.record_publisher import MAX_BATCH, RecordPublisher
+from mcp_federation.records import anonymous, observation
 
 LONG = 3600.0
 RECORDS = Policy(sharing="records")
@@ -137,7 +139,7 @@ def test_a_record_that_no_reader_could_parse_does_not_leave(wrong: dict[str, Any
 def test_what_leaves_is_always_a_readable_record_of_known_kinds(record: Record) -> None:
     leaving = anonymous(record)
     assert decode(encode(leaving), Record) == leaving == anonymous(leaving)
-    assert leaving.error_kind in KINDS | {None, "other"}
+    assert leaving.error_kind in CODES | {None, "other"}
     assert leaving.latency_ms == pytest.approx(record.latency_ms, rel=0.006, abs=0.051)
 
 
