@@ -1,12 +1,20 @@
+import asyncio
 import gzip
 import json
+import ssl
 import threading
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
@@ -374,3 +382,33 @@ def test_an_exception_of_the_work_reaches_the_caller() -> None:
 
     with pytest.raises(KeyError, match="cause"):
         run_in_thread(broken, 1.0)
+
+
+def self_signed(folder: Path) -> Path:
+    """A file with a certificate of localhost that vouches for itself, and its key."""
+    key = Ed25519PrivateKey.generate()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(
+            name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1)
+        )
+    ).sign(key, None)
+    file = folder / "server.pem"
+    file.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        + certificate.public_bytes(Encoding.PEM)
+    )
+    return file
+
+
+async def test_a_certificate_that_is_not_trusted_is_told_from_a_partner_that_is_not_there(
+    tmp_path: Path,
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(self_signed(tmp_path))
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    async with server:
+        host, port = server.sockets[0].getsockname()
+        with pytest.raises(errors.NodeUnavailable, match="not trusted: self-signed certificate"):
+            await partner.discover(f"https://{host}:{port}")

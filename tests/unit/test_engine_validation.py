@@ -10,7 +10,13 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from mcp_federation.engine.documents import tool_document, tool_spec
-from mcp_federation.engine.llm import KEY_VARIABLE, URL_VARIABLE, ChatScorer, configured_scorer
+from mcp_federation.engine.llm import (
+    KEY_VARIABLE,
+    OPENROUTER_KEY_VARIABLE,
+    URL_VARIABLE,
+    ChatScorer,
+    configured_scorer,
+)
 from mcp_federation.engine.text import terms
 from mcp_federation.engine.types import MCPToolSpec
 from mcp_federation.engine.validation import LLM_PAUSE, MAX_JUDGED, Candidate, Validator, heuristic
@@ -252,12 +258,35 @@ async def test_an_endpoint_is_asked_by_a_schema_and_one_that_refuses_schemas_for
 def test_a_base_url_needs_no_key_and_without_either_there_is_no_scorer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in (KEY_VARIABLE, URL_VARIABLE):
-        monkeypatch.delenv(name, raising=False)
     assert configured_scorer(None, None, None) is None
     assert configured_scorer(None, "http://127.0.0.1:1/v1", None) is not None
-    monkeypatch.setenv(KEY_VARIABLE, KEY)
+    monkeypatch.setenv(OPENROUTER_KEY_VARIABLE, KEY)
     assert configured_scorer(None, None, None) is not None
+
+
+async def test_of_the_environments_keys_an_endpoint_is_told_its_own_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(OPENROUTER_KEY_VARIABLE, KEY)
+    with HttpPeer({ROUTE: completion('{"scores": [1]}')}) as peer:
+        for own in (None, "sk-own"):
+            if own:
+                monkeypatch.setenv(KEY_VARIABLE, own)
+            configured = configured_scorer(None, f"{peer.url}/v1", None)
+            assert configured is not None
+            await configured.scores(QUERY, [candidate().spec])
+        assert [seen.authorization for seen in peer.seen] == [None, "Bearer sk-own"]
+
+
+@pytest.mark.parametrize(
+    "url", ["http://user:word@127.0.0.1:1/v1", "localhost:1/v1", "http://[::1/v1", "ftp://x"]
+)
+async def test_an_endpoint_whose_url_cannot_be_asked_degrades_to_the_heuristic(url: str) -> None:
+    with capture_logs() as logs:
+        validator = Validator(ChatScorer(KEY, base_url=url))
+        assert (await validator.validate(QUERY, QUERY_TERMS, [candidate()], ask_model=True))[1] == "heuristic"
+    assert "the URL of the chat endpoint is not valid" in logs[0]["reason"]
+    assert "word" not in logs[0]["reason"]
 
 
 async def test_a_base_url_of_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

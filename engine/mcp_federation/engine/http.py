@@ -46,8 +46,9 @@ async def exchange(
     Redirects are not followed (they would carry the token along) and nothing is decompressed.
 
     Raises:
-        InvalidRequest: the body is no JSON value, or the URL no URL.
-        NodeUnavailable: no connection; the peer got nothing.
+        InvalidRequest: the body is no JSON value, or the URL none of http or https, or it holds a login and
+            the headers another.
+        NodeUnavailable: no connection, or none to be trusted; the peer got nothing.
         ServerUnavailable: the peer broke off, or speaks no HTTP.
         DeadlineExceeded: no whole answer in time.
         PayloadTooLarge: the answer is over `max_bytes`.
@@ -68,10 +69,13 @@ async def exchange(
             return response.status, await _read(response, max_bytes, peer)
     except TimeoutError as error:
         raise DeadlineExceeded(f"{peer} gave no answer within {timeout:g} s") from error
+    except aiohttp.ClientConnectorCertificateError as error:
+        why = getattr(error.certificate_error, "verify_message", "it is none")
+        raise NodeUnavailable(f"the TLS certificate of {peer} is not trusted: {why}") from error
     except aiohttp.ClientConnectorError as error:
         raise NodeUnavailable(f"{peer} cannot be reached") from error
-    except (aiohttp.InvalidURL, UnicodeError) as error:  # the latter by a host that is no domain name
-        raise InvalidRequest(f"the URL of {peer} is not valid") from error
+    except (aiohttp.NonHttpUrlClientError, ValueError) as error:
+        raise InvalidRequest(f"the URL of {peer} is not valid, or holds a login beside the token") from error
     except aiohttp.ClientError as error:
         raise ServerUnavailable(f"{peer} broke off its answer") from error
 

@@ -14,13 +14,15 @@ from mcp_federation.engine.text import well_formed
 from mcp_federation.engine.types import MCPToolSpec
 from mcp_federation.errors import ServerUnavailable
 
-OPENROUTER_URL = "https://openrouter.ai/api/v1"
+_OPENROUTER = "https://openrouter.ai/"
+OPENROUTER_URL = f"{_OPENROUTER}api/v1"
 DEFAULT_MODEL = "openrouter/auto"
 DEFAULT_TIMEOUT = 10.0
 
 URL_VARIABLE = "MCP_FEDERATION_LLM_URL"
 MODEL_VARIABLE = "MCP_FEDERATION_LLM_MODEL"
-KEY_VARIABLE = "OPENROUTER_API_KEY"
+KEY_VARIABLE = "MCP_FEDERATION_LLM_KEY"
+OPENROUTER_KEY_VARIABLE = "OPENROUTER_API_KEY"
 
 _MAX_ANSWER = 1024 * 1024
 _MAX_DESCRIPTION = 600
@@ -151,10 +153,12 @@ class ChatScorer:
 def configured_scorer(api_key: str | None, base_url: str | None, model: str | None) -> ChatScorer | None:
     """The scorer of what is given, else of the environment (read here); None where no endpoint is known.
 
-    A base URL (MCP_FEDERATION_LLM_URL) needs no key; a key alone (OPENROUTER_API_KEY) means OpenRouter.
+    A key alone (OPENROUTER_API_KEY) means OpenRouter; another base URL (MCP_FEDERATION_LLM_URL) needs none
+    (MCP_FEDERATION_LLM_KEY). Of the environment's keys each endpoint is told its own only.
     """
-    key = api_key or os.environ.get(KEY_VARIABLE) or None
     url = base_url or os.environ.get(URL_VARIABLE) or None
+    elsewhere = url is not None and not url.startswith(_OPENROUTER)
+    key = api_key or os.environ.get(KEY_VARIABLE if elsewhere else OPENROUTER_KEY_VARIABLE) or None
     if not key and not url:
         return None
     return ChatScorer(

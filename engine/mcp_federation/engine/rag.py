@@ -62,7 +62,8 @@ class RAGMCPEngine:
         without it, or while it fails, the heuristic alone does, which is logged once.
     mcp_brainstorming_endpoint is told the results of every request, where given.
     llm_url and llm_model (else the environment's MCP_FEDERATION_LLM_URL and MCP_FEDERATION_LLM_MODEL) name
-        another OpenAI-compatible chat endpoint than OpenRouter; it needs no key.
+        another OpenAI-compatible chat endpoint than OpenRouter, with the key given, if any, else that in the
+        environment's MCP_FEDERATION_LLM_KEY.
     encoder (else the environment's MCP_FEDERATION_ENCODER) adds vectors of another encoder to the search, see
         `search.encoders`; `static`, the one that comes along, needs nothing.
     cache_directory, where given, keeps the index from one start to the next.
