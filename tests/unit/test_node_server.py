@@ -1,29 +1,21 @@
 """One MCP server under supervision: whatever it does costs its own tools only, and it comes back."""
 
 import asyncio
-import json
 import sys
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 from mcp.server.caching import CacheHint
-from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver import MCPServer
 from structlog.testing import capture_logs
 
-from mcp_federation.contract.mcp import CallResult, decode_result
 from mcp_federation.contract.messages import ServerState
 from mcp_federation.errors import (
-    DeadlineExceeded,
-    InvalidArguments,
-    Overloaded,
     ServerDown,
     ServerUnavailable,
-    ToolFailed,
-    ToolNotFound,
 )
 from mcp_federation.node import listing, session
 from mcp_federation.node import server as supervision
@@ -45,73 +37,15 @@ from tests.support.plain_servers import (
     NEW,
     NONSENSE,
 )
-from tests.support.sdk_servers import HttpServer, Seen, sdk_server
-
-
-class Watched:
-    """A supervised server, and every state that it went through."""
-
-    def __init__(self, spec: Any, **times: Any) -> None:
-        self.states: list[ServerState] = []
-        self._read = 0
-        self._changed = asyncio.Event()
-        chosen = {"start_timeout": 10.0, "poll_interval": 60.0, **times}
-        self.server = SupervisedServer("box", spec, on_change=self._on_change, **chosen)
-
-    def _on_change(self, server: SupervisedServer) -> None:
-        self.states.append(server.state)
-        self._changed.set()
-
-    @property
-    def names(self) -> set[str]:
-        return {tool.tool.name for tool in self.server.tools}
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
-            while not condition():
-                self._changed.clear()
-                await self._changed.wait()
-
-    async def until_state(self, state: str) -> ServerState:
-        """The next such state, behind the one that was waited for last."""
-        async with asyncio.timeout(10):
-            while True:
-                while self._read < len(self.states):
-                    self._read += 1
-                    if self.states[self._read - 1].state == state:
-                        return self.states[self._read - 1]
-                self._changed.clear()
-                await self._changed.wait()
-
-    async def call(self, tool: str, timeout: float = 10, **arguments: Any) -> CallResult:
-        return decode_result((await self.server.call(tool, arguments, timeout)).result)
-
-    async def seen(self) -> Any:
-        return (await self.call("seen")).structured_content
-
-
-Run = Callable[..., Awaitable[Watched]]
+from tests.support.sdk_servers import HttpServer, sdk_server
+from tests.support.supervised import Run, Watched, supervising
 
 
 @pytest.fixture
 async def run(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Run]:
-    """Starts a server and waits until it is ready or has failed."""
     hurry(monkeypatch)
-    started: list[Watched] = []
-
-    async def make(spec: Any, **times: Any) -> Watched:
-        watched = Watched(spec, **times)
-        started.append(watched)
-        watched.server.start()
-        await watched.server.settled()
-        return watched
-
-    yield make
-    await asyncio.gather(*(watched.server.stop() for watched in started))
-
-
-def in_process(server: MCPServer) -> ToolboxSpec:
-    return ToolboxSpec(server)
+    async with supervising() as run:
+        yield run
 
 
 def is_alive(marker: str) -> bool:
@@ -280,7 +214,7 @@ async def test_a_change_that_is_told_is_seen_at_once(run: Run) -> None:
 @pytest.mark.parametrize("over", ["stdio", "http", "toolbox"])
 async def test_a_change_is_seen_at_once_in_the_newest_revision(run: Run, over: str) -> None:
     async with HttpServer() as http:
-        specs = {"stdio": sdk_over_stdio(), "http": http.spec, "toolbox": in_process(sdk_server())}
+        specs = {"stdio": sdk_over_stdio(), "http": http.spec, "toolbox": ToolboxSpec(sdk_server())}
         box = await run(specs[over])
         assert box.server.state.state == "ready"
         await box.call("grow", name="fresh")
@@ -290,7 +224,7 @@ async def test_a_change_is_seen_at_once_in_the_newest_revision(run: Run, over: s
 
 async def test_what_changed_before_it_was_listened_to_is_seen(run: Run) -> None:
     server = sdk_server()
-    box = Watched(in_process(server))
+    box = Watched(ToolboxSpec(server))
 
     def add_one(_: object) -> None:
         # After the first list, before the subscription.
@@ -317,7 +251,7 @@ async def test_a_poll_is_not_answered_by_a_cache(run: Run) -> None:
     hour = CacheHint(ttl_ms=3_600_000, scope="public")
     server: MCPServer = MCPServer("cached", cache_hints={"tools/list": hour})
     server.add_tool(len, name="early", description="A tool from the start.")
-    box = await run(in_process(server), poll_interval=0.05)
+    box = await run(ToolboxSpec(server), poll_interval=0.05)
     server.add_tool(len, name="late", description="A tool that came late.")
     await box.until(lambda: "box.late" in box.names)
 
@@ -333,7 +267,7 @@ async def test_a_list_that_stays_the_same_is_no_change(run: Run) -> None:
 async def test_a_tool_that_cannot_be_published_is_logged_once(run: Run) -> None:
     server = sdk_server()
     with capture_logs() as logs:
-        box = await run(in_process(server), poll_interval=0.02)
+        box = await run(ToolboxSpec(server), poll_interval=0.02)
         server.add_tool(len, name="x" * 300, description="A tool with too long a name.")
         await box.until(lambda: bool(box.server.unfit))
         server.add_tool(len, name="fresh", description="A tool that came later.")
@@ -347,30 +281,6 @@ async def test_a_list_without_end_ends_the_server(run: Run, monkeypatch: pytest.
     assert box.server.state.reason == "it lists more than 3 tools"
 
 
-async def test_a_result_keeps_its_structure_and_its_nulls(run: Run) -> None:
-    box = await run(plain())
-    assert (await box.call("structured")).structured_content == {"rows": [1, None], "isError": True}
-    box = await run(in_process(sdk_server()))
-    assert (await box.call("record", rows=2)).value == {"rows": 2, "nothing": None}
-
-
-async def test_only_an_error_of_the_tool_is_one(run: Run) -> None:
-    box = await run(plain())
-    assert (await box.server.call("fail", {}, 10)).is_error
-    assert not (await box.server.call("structured", {}, 10)).is_error
-
-
-@pytest.mark.parametrize(
-    ("code", "kind"),
-    [(-32601, ToolNotFound), (-32602, InvalidArguments), (-32000, ToolFailed), (7, ToolFailed)],
-)
-async def test_an_error_of_the_protocol_is_told(run: Run, code: int, kind: type[Exception]) -> None:
-    box = await run(plain())
-    with pytest.raises(kind):
-        await box.call("refuse", code=code)
-    assert (await box.call("echo", text="still there")).text == "still there"
-
-
 async def test_a_server_that_has_lost_our_session_is_looked_at(run: Run) -> None:
     box = await run(plain())
     before = (await box.seen())["polls"]
@@ -379,124 +289,6 @@ async def test_a_server_that_has_lost_our_session_is_looked_at(run: Run) -> None
     async with asyncio.timeout(10):
         while (await box.seen())["polls"] == before:
             pass
-
-
-async def test_a_result_that_is_none_fails_the_call_alone(run: Run) -> None:
-    box = await run(plain())
-    with pytest.raises(ToolFailed, match="breaks its own contract"):
-        await box.call("nonsense")
-    assert (await box.call("echo", text="still there")).text == "still there"
-
-
-async def test_a_deadline_ends_a_call_and_the_server_is_told(run: Run) -> None:
-    box = await run(plain())
-    with pytest.raises(DeadlineExceeded, match=r"within 0\.05 s"):
-        await box.call("wait", timeout=0.05)
-    while not (await box.seen())["cancelled"]:
-        pass
-
-
-async def test_a_cancelled_call_is_told_to_the_server(run: Run) -> None:
-    for spec in (plain(), None):
-        seen = Seen()
-        box = await run(spec or in_process(sdk_server(seen=seen)))
-        call = asyncio.create_task(box.call("wait"))
-        if spec is None:
-            await seen.started.wait()
-        else:
-            while (await box.seen())["running"] < 2:
-                pass
-        call.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await call
-        if spec is None:
-            await asyncio.wait_for(seen.cancelled.wait(), 5)
-        else:
-            while not (await box.seen())["cancelled"]:
-                pass
-
-
-async def test_a_toolbox_that_blocks_a_thread_is_not_waited_for(run: Run) -> None:
-    server: MCPServer = MCPServer("blocking")
-    blocked = threading.Event()
-
-    @server.tool()
-    def block() -> str:
-        """Blocks its thread until somebody frees it."""
-        blocked.wait(30)
-        return "freed"
-
-    box = await run(in_process(server))
-    try:
-        with pytest.raises(DeadlineExceeded):
-            await box.call("block", timeout=0.05)
-    finally:
-        blocked.set()
-
-
-async def test_a_toolbox_that_exits_does_not_end_the_node(run: Run) -> None:
-    server: MCPServer = MCPServer("leaving")
-
-    @server.tool()
-    async def leave() -> str:
-        """Tries to end the process."""
-        raise SystemExit(3)
-
-    @server.tool()
-    async def interrupt() -> str:
-        """Tries to end the process as a user would."""
-        raise KeyboardInterrupt
-
-    @server.tool()
-    async def interrupt_in_context(context: Context[Any, Any]) -> str:
-        """Tries to end the process, from the SDK's own machinery."""
-        await context.report_progress(1)
-        raise KeyboardInterrupt
-
-    @server.tool()
-    def leave_thread() -> str:
-        """Tries to end the process from a thread."""
-        sys.exit(3)
-
-    box = await run(in_process(server))
-    for name in ("leave", "leave_thread", "interrupt", "interrupt_in_context"):
-        with pytest.raises(ToolFailed, match="tried to end its process"):
-            await box.call(name)
-
-
-async def test_calls_on_one_server_do_not_wait_for_each_other(run: Run) -> None:
-    box = await run(plain())
-    slow = asyncio.create_task(box.call("wait"))
-    texts = [str(number) for number in range(60)]
-    fast = await asyncio.gather(*(box.call("echo", text=text) for text in texts))
-    assert [result.text for result in fast] == texts
-    assert not slow.done()
-    await box.call("release")
-    assert (await slow).text == "wait"
-
-
-async def test_a_server_that_has_all_it_takes_at_once_refuses_more(run: Run) -> None:
-    spec = plain()
-    box = await run(StdioSpec(spec.command, spec.args, max_concurrency=1))
-    waits = asyncio.create_task(box.call("wait"))
-    await eventually(lambda: box.server._slots.in_use == 1)
-    with pytest.raises(Overloaded) as caught:
-        await box.call("echo", text="a")
-    assert caught.value.details["retry_after_ms"] > 0
-    waits.cancel()
-    await eventually(lambda: box.server._slots.in_use == 0)
-    assert (await box.call("echo", text="a")).text == "a"
-
-
-async def test_a_tool_gets_an_environment_without_our_secrets(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MCP_FEDERATION_TOKEN", "s3cret")
-    spec = plain()
-    box = await run(StdioSpec(spec.command, spec.args, {"MINE": "yes"}))
-    environ = (await box.seen())["environ"]
-    assert environ["MINE"] == "yes"
-    assert "s3cret" not in json.dumps(environ)
 
 
 async def test_a_server_over_http_that_goes_away_and_comes_back(run: Run) -> None:
@@ -557,7 +349,7 @@ async def test_a_server_that_was_never_started_stops() -> None:
 
 async def test_a_stopped_server_leaves_no_task() -> None:
     before = asyncio.all_tasks()
-    for spec in (plain(), in_process(sdk_server()), StdioSpec("no-such-command-anywhere")):
+    for spec in (plain(), ToolboxSpec(sdk_server()), StdioSpec("no-such-command-anywhere")):
         box = Watched(spec)
         box.server.start()
         await box.server.settled()
