@@ -29,12 +29,12 @@ from benchmarks.mesh import ROOT, bench_environment, start_nats
 from benchmarks.report import milliseconds, number
 from mcp_federation.bus.nats import NatsBus
 from mcp_federation.client import FederationClient
+from mcp_federation.client.retries import new_request_id
 from mcp_federation.contract.mcp import CallParams
 from mcp_federation.contract.messages import ErrorReply, decode, encode
 from mcp_federation.contract.subjects import EXECUTE, Header
 from mcp_federation.errors import FederationError
 from mcp_federation.logs import configure_logs
-from mcp_federation.retries import new_request_id
 from mcp_federation.trust.keys import read_trusted_keys
 
 NODE = "slow"

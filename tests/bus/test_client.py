@@ -13,6 +13,7 @@ import pytest
 
 from mcp_federation.bus.protocol import Delivery, Reply
 from mcp_federation.client import FederationClient
+from mcp_federation.client.retries import new_request_id
 from mcp_federation.contract.mcp import CallResult, decode_params
 from mcp_federation.contract.messages import Cancel, Progress, decode, encode
 from mcp_federation.contract.subjects import (
@@ -31,7 +32,6 @@ from mcp_federation.errors import (
     ToolFailed,
     ToolNotFound,
 )
-from mcp_federation.retries import new_request_id
 from tests.conftest import Connect
 from tests.support.client_mesh import NODES, Mesh, client_mesh
 

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from mcp_federation import liveness
 from mcp_federation.bus.protocol import Delivery, Reply, Subscription
+from mcp_federation.client import liveness
 from mcp_federation.contract.mcp import CallResult
 from mcp_federation.contract.messages import Cancel, Message, Running, decode, encode
 from mcp_federation.contract.subjects import (

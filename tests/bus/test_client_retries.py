@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from mcp_federation import retries
-from mcp_federation.balancing import Balancer
 from mcp_federation.bus.protocol import Bus, Delivery, Reply
 from mcp_federation.catalog.replica import CatalogReplica
-from mcp_federation.client import FederationClient
+from mcp_federation.client import FederationClient, retries
+from mcp_federation.client.balancing import Balancer
+from mcp_federation.client.retries import MAX_TRIES, MAX_WAITS, Allowance
 from mcp_federation.contract.mcp import CallResult
 from mcp_federation.contract.messages import Blob, decode, encode
 from mcp_federation.contract.subjects import CATALOG_STREAM, EXECUTE, RULING_STREAM, Header
@@ -32,7 +32,6 @@ from mcp_federation.errors import (
     ToolFailed,
     ToolNotFound,
 )
-from mcp_federation.retries import MAX_TRIES, MAX_WAITS, Allowance
 from mcp_federation.trust.approvals import ApprovalVerifier
 from tests.conftest import Connect
 from tests.support.publishing import Publisher

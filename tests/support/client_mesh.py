@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from mcp_federation.balancing import Balancer
 from mcp_federation.bus.protocol import Bus, Delivery, Reply
 from mcp_federation.catalog.replica import CatalogReplica
 from mcp_federation.client import FederationClient
+from mcp_federation.client.balancing import Balancer
 from mcp_federation.contract.mcp import CallResult
 from mcp_federation.contract.messages import encode
 from mcp_federation.contract.subjects import CATALOG_STREAM, EXECUTE, RULING_STREAM

@@ -13,12 +13,12 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import FastAPI
 
-from mcp_federation.balancing import Balancer
 from mcp_federation.bus.handling import stop_task
 from mcp_federation.bus.protocol import Bus, Delivery, Reply
 from mcp_federation.catalog.replica import CatalogReplica
 from mcp_federation.catalog.state import DigestSet
 from mcp_federation.client import FederationClient
+from mcp_federation.client.balancing import Balancer
 from mcp_federation.contract.digest import canonical_tool, tool_digest
 from mcp_federation.contract.mcp import CallParams, decode_params
 from mcp_federation.contract.messages import (

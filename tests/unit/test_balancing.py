@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_federation.balancing import FAILURES, FIRST_PAUSE, HOME_BIAS, MAX_PAUSE, Balancer
 from mcp_federation.catalog.state import CatalogTool
+from mcp_federation.client.balancing import FAILURES, FIRST_PAUSE, HOME_BIAS, MAX_PAUSE, Balancer
 from mcp_federation.contract.messages import CatalogEntry, Tool
 from mcp_federation.contract.subjects import EXECUTE
 from mcp_federation.errors import (

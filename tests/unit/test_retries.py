@@ -1,6 +1,6 @@
 """How often a client asks overloaded providers again."""
 
-from mcp_federation.retries import Allowance
+from mcp_federation.client.retries import Allowance
 
 
 def taken(allowance: Allowance) -> int:

@@ -12,10 +12,10 @@ from mcp_federation.cli.arguments import coerce_arguments
 from mcp_federation.cli.client import run_client
 from mcp_federation.cli.output import print_json, print_text
 from mcp_federation.client import FederationClient
+from mcp_federation.client.retries import OnProgress
 from mcp_federation.contract.mcp import CallResult
 from mcp_federation.contract.messages import Progress
 from mcp_federation.mesh.terminal import make_console, safe_text
-from mcp_federation.retries import OnProgress
 
 
 def run_call(name: str, arguments: Mapping[str, Any], timeout: float, as_json: bool, **overrides: Any) -> int:

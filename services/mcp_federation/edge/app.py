@@ -9,11 +9,11 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mcp_federation.balancing import Balancer
 from mcp_federation.bus.protocol import Bus
 from mcp_federation.catalog.performance import PerformanceView
 from mcp_federation.catalog.replica import CatalogReplica
 from mcp_federation.client import FederationClient
+from mcp_federation.client.balancing import Balancer
 from mcp_federation.edge.discovery import DISCOVER, Discover
 from mcp_federation.edge.execution import EXECUTE, Execute
 from mcp_federation.edge.guard import Gate, Guard

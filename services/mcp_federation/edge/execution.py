@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from mcp_federation.catalog.state import CatalogTool
 from mcp_federation.client import FederationClient
+from mcp_federation.client.liveness import WhileWatched
 from mcp_federation.contract.deadlines import seconds_of
 from mcp_federation.contract.mcp import CallResult
 from mcp_federation.contract.subjects import Header
@@ -38,7 +39,6 @@ from mcp_federation.errors import (
     ToolFailed,
     ToolNotFound,
 )
-from mcp_federation.liveness import WhileWatched
 from mcp_federation.settings import Settings
 
 EXECUTE = Operation(

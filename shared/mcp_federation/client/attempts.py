@@ -9,12 +9,14 @@ from functools import partial
 from math import isfinite
 from typing import Any
 
-from mcp_federation.balancing import Balancer
 from mcp_federation.bus.alarms import Alarms
 from mcp_federation.bus.blobs import Blobs, Offer
 from mcp_federation.bus.protocol import Bus, Delivery
 from mcp_federation.catalog.replica import CatalogReplica
 from mcp_federation.catalog.state import CatalogTool
+from mcp_federation.client.balancing import Balancer
+from mcp_federation.client.liveness import WhileAlive
+from mcp_federation.client.retries import Call, OnProgress, is_repeatable
 from mcp_federation.contract.mcp import CallParams, CallResult, decode_result
 from mcp_federation.contract.messages import (
     Blob,
@@ -39,9 +41,7 @@ from mcp_federation.errors import (
     Overloaded,
     ToolFailed,
 )
-from mcp_federation.liveness import WhileAlive
 from mcp_federation.logs import get_logger
-from mcp_federation.retries import Call, OnProgress, is_repeatable
 
 log = get_logger("client")
 

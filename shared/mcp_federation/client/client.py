@@ -7,14 +7,15 @@ from typing import Any, Self
 
 from tenacity import AsyncRetrying, retry_if_exception_type
 
-from mcp_federation.attempts import Attempts, OnOutcome
-from mcp_federation.balancing import Balancer
 from mcp_federation.bus.blobs import DEFAULT_LIMIT
 from mcp_federation.bus.nats import NatsBus
 from mcp_federation.bus.protocol import Bus
 from mcp_federation.catalog.performance import PerformanceView
 from mcp_federation.catalog.replica import CatalogReplica
 from mcp_federation.catalog.state import CatalogTool
+from mcp_federation.client.attempts import Attempts, OnOutcome
+from mcp_federation.client.balancing import Balancer
+from mcp_federation.client.retries import Allowance, Call, OnProgress, check_callback
 from mcp_federation.contract.arguments import bind
 from mcp_federation.contract.mcp import CallResult
 from mcp_federation.contract.names import split_federated_name
@@ -26,7 +27,6 @@ from mcp_federation.errors import (
     Overloaded,
     ToolNotFound,
 )
-from mcp_federation.retries import Allowance, Call, OnProgress, check_callback
 from mcp_federation.trust.approvals import ApprovalVerifier
 from mcp_federation.trust.keys import TrustedKey
 from mcp_federation.trust.policy import Policy
