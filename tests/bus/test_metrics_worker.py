@@ -36,7 +36,7 @@ from mcp_federation.errors import BusUnavailable, Conflict
 from mcp_federation.metrics.aggregate import MAX_COUNT
 from mcp_federation.metrics.worker import ATTEMPTS, MetricsWorker
 from mcp_federation.privacy.policy import Policy
-from mcp_federation.record_publisher import RecordPublisher
+from mcp_federation.privacy.publisher import RecordPublisher
 from tests.conftest import Connect
 from tests.support.nats_server import NatsServer
 

@@ -25,8 +25,8 @@ from mcp_federation.errors import (
     ToolFailed,
 )
 from mcp_federation.privacy.policy import Policy
-from mcp_federation.record_publisher import MAX_BATCH, RecordPublisher
-from mcp_federation.records import anonymous, observation
+from mcp_federation.privacy.publisher import MAX_BATCH, RecordPublisher
+from mcp_federation.privacy.records import anonymous, observation
 
 LONG = 3600.0
 RECORDS = Policy(sharing="records")

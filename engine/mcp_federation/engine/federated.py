@@ -29,7 +29,7 @@ from mcp_federation.errors import (
     ToolNotFound,
 )
 from mcp_federation.logs import get_logger
-from mcp_federation.records import observation
+from mcp_federation.privacy.records import observation
 from mcp_federation.trust.keys import read_trusted_keys
 from mcp_federation.trust.policy import Policy
 from mcp_federation.trust.policy_file import load_policy

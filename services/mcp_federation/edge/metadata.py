@@ -27,8 +27,8 @@ from mcp_federation.edge.wire import KnownRecord, Upload, UploadedRecord, upload
 from mcp_federation.errors import BusUnavailable, DeadlineExceeded, FederationError, InvalidRequest
 from mcp_federation.estimation import MAX_LOG_LATENCY
 from mcp_federation.privacy.policy import Policy
-from mcp_federation.record_publisher import RecordPublisher
-from mcp_federation.records import anonymous, known_kind, observation
+from mcp_federation.privacy.publisher import RecordPublisher
+from mcp_federation.privacy.records import anonymous, known_kind, observation
 
 MAX_KNOWN = 500
 """How many records one answer has at most."""

@@ -10,7 +10,7 @@ from mcp_federation.estimation import LATENCY_PRIOR, MAX_COST, evidence, tally_o
 from mcp_federation.metrics.recent import RecentReports
 from mcp_federation.metrics.replay import ReplayWindow
 from mcp_federation.metrics.sketch import MAX_LATENCY_MS, new_sketch, read_sketch
-from mcp_federation.records import OTHER_KIND, known_kind
+from mcp_federation.privacy.records import OTHER_KIND, known_kind
 
 MAX_COUNT = 2**53
 """The largest whole number that every JSON reader has."""

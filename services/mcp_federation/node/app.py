@@ -24,8 +24,8 @@ from mcp_federation.node.service_api import ServiceApi
 from mcp_federation.node.submissions import Submissions
 from mcp_federation.node.toolboxes import ToolboxSpec, load_toolboxes
 from mcp_federation.privacy.policy import Policy
+from mcp_federation.privacy.publisher import RecordPublisher
 from mcp_federation.process import connected
-from mcp_federation.record_publisher import RecordPublisher
 from mcp_federation.settings import Settings
 from mcp_federation.trust.approvals import ApprovalVerifier
 from mcp_federation.trust.keys import read_trusted_keys

@@ -35,7 +35,7 @@ from mcp_federation.node.registrar import Registrar
 from mcp_federation.node.server import SupervisedServer
 from mcp_federation.node.standstill import Standstill
 from mcp_federation.node.tools import LocalTool
-from mcp_federation.record_publisher import RecordPublisher
+from mcp_federation.privacy.publisher import RecordPublisher
 
 log = get_logger("node")
 

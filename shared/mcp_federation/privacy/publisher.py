@@ -18,8 +18,8 @@ from mcp_federation.contract.subjects import METRICS
 from mcp_federation.errors import BusUnavailable, FederationError, InternalError, InvalidRequest
 from mcp_federation.logs import get_logger
 from mcp_federation.privacy.policy import Policy
+from mcp_federation.privacy.records import anonymous, counted
 from mcp_federation.privacy.release import Gatherer
-from mcp_federation.records import anonymous, counted
 
 log = get_logger("records")
 
