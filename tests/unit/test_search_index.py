@@ -1,5 +1,7 @@
 """The parts under the retriever: pieces, encoder, fielded words, catalog, and the index on disk."""
 
+import shutil
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from mcp_federation.engine.documents import ToolDocument
+from mcp_federation.engine.search import store
 from mcp_federation.engine.search.catalog import Catalog, encode_document
 from mcp_federation.engine.search.encoder import default_encoder
 from mcp_federation.engine.search.hybrid import HybridRetriever, Parts
@@ -194,6 +197,33 @@ def test_a_saving_that_fails_leaves_no_file_behind(tmp_path: Path) -> None:
 def test_an_index_of_other_weights_is_not_used(tmp_path: Path) -> None:
     filled(tmp_path).save()
     assert len(HybridRetriever(default_encoder(), parts=UNRANKED, folder=tmp_path)) == 0
+
+
+def test_an_index_that_another_version_of_the_code_made_is_made_anew_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as older:
+        older.setattr(store, "_code", lambda: "older")
+        filled(tmp_path).save()
+    with capture_logs() as logs:
+        again = HybridRetriever(small_encoder(), parts=UNRANKED, folder=tmp_path)
+    assert (len(again), logs) == (0, [])
+    filled(tmp_path).save()
+    assert len(HybridRetriever(small_encoder(), parts=UNRANKED, folder=tmp_path)) == len(DOCUMENTS)
+
+
+def test_the_code_that_splits_a_text_into_words_tells_one_index_from_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = Path(str(files("mcp_federation.engine")))
+    shutil.copytree(package, tmp_path / "engine", ignore=shutil.ignore_patterns("data", "__pycache__"))
+    monkeypatch.setattr(store, "files", lambda _: tmp_path / "engine")
+    codes = {store._code.__wrapped__()}
+    for module in ("text.py", "search/lexical.py", "search/wordpiece.py"):
+        with (tmp_path / "engine" / module).open("a") as file:
+            file.write("# changed\n")
+        codes.add(store._code.__wrapped__())
+    assert len(codes) == 4
 
 
 def test_a_folder_that_cannot_be_written_costs_the_saving_only(tmp_path: Path) -> None:

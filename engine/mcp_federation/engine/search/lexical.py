@@ -4,6 +4,7 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +36,21 @@ FIELDS = (
     Field("server", 1.2, 4.0, 0.75),
 )
 """The averages are constants, measured over public tools: a changed tool alters no other's weights."""
+
+
+_WIDTH = 4
+"""Bytes of a slot, and of a weight."""
+
+
+class DumpedWords(NamedTuple):
+    """An index as a few long values: the terms, of how many documents each is, and term by term their slots
+    (uint32) and weights (float32).
+    """
+
+    terms: list[str]
+    counts: bytes
+    slots: bytes
+    weights: bytes
 
 
 class _Postings:
@@ -113,24 +129,30 @@ class FieldedIndex:
                     self._shared.pop(term, None)
         self._terms = {slot: terms for slot, terms in self._terms.items() if slots[slot]}
 
-    def dump(self) -> dict[str, tuple[bytes, bytes]]:
-        """All of it, for `load`: the slots and weights of each term."""
-        return {
-            term: (postings.slots.tobytes(), postings.weights.tobytes())
-            for term, postings in self._postings.items()
-        }
+    def dump(self) -> DumpedWords:
+        """All of it, for `load`."""
+        postings = self._postings.values()
+        return DumpedWords(
+            list(self._postings),
+            array("I", [len(found.slots) for found in postings]).tobytes(),
+            b"".join(found.slots for found in postings),
+            b"".join(found.weights for found in postings),
+        )
 
-    def load(self, dumped: Mapping[str, tuple[bytes, bytes]]) -> None:
+    def load(self, dumped: DumpedWords) -> None:
         """Be what was dumped.
 
         Raises:
-            ValueError: a posting's bytes do not fit together.
+            ValueError: the terms and their documents do not fit together.
         """
+        counts = array("I", dumped.counts)
+        ends = [_WIDTH * end for end in accumulate(counts, initial=0)]
+        if len(counts) != len(dumped.terms) or not ends[-1] == len(dumped.slots) == len(dumped.weights):
+            raise ValueError("a term has another number of documents than of weights")
         terms: dict[int, list[str]] = {}
-        for term, (slots, weights) in dumped.items():
-            postings = self._postings[term] = _Postings(slots, weights)
-            if len(postings.weights) != len(postings.slots):
-                raise ValueError("a posting has another number of weights than of slots")
+        for term, (begin, end) in zip(dumped.terms, pairwise(ends), strict=True):
+            postings = _Postings(dumped.slots[begin:end], dumped.weights[begin:end])
+            self._postings[term] = postings
             for slot in postings.slots:
                 terms.setdefault(slot, []).append(term)
         self._terms = {slot: tuple(found) for slot, found in terms.items()}
