@@ -78,6 +78,10 @@ class NatsServer:
         )
         return config
 
+    def forget(self) -> None:
+        """Lose all that JetStream kept; it must not run."""
+        shutil.rmtree(self.folder / "js")
+
     def kill(self) -> None:
         assert self._process is not None
         self._process.kill()

@@ -43,7 +43,7 @@ class Trail:
 
     async def start(self) -> None:
         """Read the trail from its beginning on; records can be written meanwhile."""
-        self._follower = await self._bus.follow(AUDIT_STREAM, self._on_stored)
+        self._follower = await self._bus.follow(AUDIT_STREAM, self._on_stored, on_anew=self._on_anew)
 
     async def stop(self) -> None:
         """Follow it no longer."""
@@ -111,7 +111,8 @@ class Trail:
             )
             raise BusUnavailable("the decision could not be recorded; try again later") from error
 
+    async def _on_anew(self) -> None:
+        self._chain = Chain()
+
     async def _on_stored(self, stored: Stored) -> None:
-        if stored.sequence <= self._chain.sequence:  # the stream began anew
-            self._chain = Chain()
         self._chain.add(stored)

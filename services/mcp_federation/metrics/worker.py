@@ -84,7 +84,9 @@ class MetricsWorker:
         """
         for stream in (self._metrics_stream, PERFORMANCE_STREAM, CATALOG_STREAM):
             await self._bus.ensure_stream(stream)
-        self._subscription = await self._bus.consume(METRICS_STREAM, METRICS_CONSUMER, self.handle)
+        self._subscription = await self._bus.consume(
+            METRICS_STREAM, METRICS_CONSUMER, self.handle, on_anew=self._on_anew
+        )
 
     async def stop(self, deadline: float = STOP_DEADLINE) -> None:
         """Finish the batch at hand, in at most `deadline` seconds, and stop."""
@@ -96,6 +98,9 @@ class MetricsWorker:
                 await subscription.close()
         except TimeoutError:
             log.warn("metrics_stop_late", message="a batch is not finished")
+
+    async def _on_anew(self) -> None:
+        self._known.clear()  # what is folded in is told by the sequences of the stream before
 
     async def handle(self, batch: list[Stored]) -> None:
         """Fold stored batches in, and publish each tool they are about.

@@ -53,7 +53,7 @@ class Node:
         self.registrar = Registrar(bus, self._name, specs, self._instance)
         keys = read_trusted_keys(settings.trusted_keys)
         verifier = ApprovalVerifier(keys) if keys else None  # else every entry would look forged
-        self._keeper = Keeper(bus, self._name, verifier, self.registrar.restore)
+        self._keeper = Keeper(bus, self._name, verifier, self.registrar.restore, self.registrar.restore_all)
         self.servers = {name: self._make_server(name, spec) for name, spec in specs.items()}
         policy = Policy.of(settings)
         self._records = RecordPublisher(bus, self._name, policy=policy)

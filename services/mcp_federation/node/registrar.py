@@ -102,6 +102,11 @@ class Registrar:
         if self.get(name) is not None and self._renewals.pop(name, None) is not None:
             self._wake.set()
 
+    def restore_all(self) -> None:
+        """Publish again all that this node has: the catalog lost it."""
+        for name in list(self._renewals):
+            self.restore(name)
+
     def get(self, name: str) -> LocalTool | None:
         """The tool of that local name, where it is published as it is now."""
         tool = self._tools.get(name)

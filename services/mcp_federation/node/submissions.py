@@ -72,7 +72,9 @@ class Submissions:
     async def start(self) -> None:
         """Adopt what was accepted before, then take submissions."""
         subject = SUBMISSION.every(self._node)
-        self._follower = await self._bus.follow(SUBMISSION_STREAM, self._on_stored, subject=subject)
+        self._follower = await self._bus.follow(
+            SUBMISSION_STREAM, self._on_stored, subject=subject, on_anew=self._on_anew
+        )
         await self._follower.caught_up(REPLAY_TIMEOUT)
         self._subscription = await self._bus.respond(
             SUBMIT.of(self._node), self._respond, queue=node_queue(self._node), limit=16
@@ -103,7 +105,7 @@ class Submissions:
             names, verdicts = [submission.name], [verdict]
         else:
             names, verdicts = await self._probe(submission, url)
-        await self._bus.store(SUBMISSION.of(self._node, submission.name), encode(submission))
+        await self._store(submission)
         await self._wait_published(submission, names)
         published = tuple(name for name in names if self._registrar.get(name))
         return Reply(encode(SubmissionAnswer(published=published, verdicts=tuple(verdicts))))
@@ -144,6 +146,16 @@ class Submissions:
                 while self._adopted.get(submission.name) != submission:
                     await self._changed.wait()
         await self._registrar.wait_decided(names, DECIDE_TIMEOUT)
+
+    async def _store(self, submission: Submission, expect: int | None = None) -> None:
+        subject = SUBMISSION.of(self._node, submission.name)
+        await self._bus.store(subject, encode(submission), expect=expect)
+
+    async def _on_anew(self) -> None:
+        """Keep again what was accepted, and was lost with the stream."""
+        for submission in list(self._adopted.values()):
+            with suppress(Conflict):  # a replica was first, or there is a later one already
+                await self._store(submission, expect=0)
 
     async def _on_stored(self, stored: Stored) -> None:
         submission = decode(stored.payload, Submission)

@@ -11,6 +11,7 @@ from typing import Self
 from mcp_federation.bus.handling import Owner, Subscriptions, Tasks, answer, error_answer, handle, overloaded
 from mcp_federation.bus.memory_broker import Listener, MemoryBroker, MemoryConsumer, MemoryFollower
 from mcp_federation.bus.protocol import (
+    Anew,
     BatchHandler,
     Delivery,
     Follower,
@@ -150,11 +151,14 @@ class MemoryBus:
         *,
         subject: str | None = None,
         tail: int | None = None,
+        on_anew: Anew | None = None,
     ) -> Follower:
-        """Replay a stream, then follow it live; see `Bus.follow`."""
+        """Replay a stream, then follow it live; see `Bus.follow`. Memory loses no stream."""
         return self._open.add(MemoryFollower(self.broker, stream, handler, subject, tail))
 
-    async def consume(self, stream: StreamSpec, name: str, handler: BatchHandler) -> Subscription:
+    async def consume(
+        self, stream: StreamSpec, name: str, handler: BatchHandler, *, on_anew: Anew | None = None
+    ) -> Subscription:
         """Work through a stream once for all workers of that name; see `Bus.consume`."""
         return self._open.add(MemoryConsumer(self.broker, stream, name, handler))
 

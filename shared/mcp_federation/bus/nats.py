@@ -22,6 +22,7 @@ from mcp_federation.bus.nats_connection import ConnectionWatch, open_connection
 from mcp_federation.bus.nats_lane import STATUS, LaneClient, read_headers, write_headers
 from mcp_federation.bus.nats_streams import NatsConsumer, NatsFollower
 from mcp_federation.bus.protocol import (
+    Anew,
     BatchHandler,
     Delivery,
     Follower,
@@ -50,6 +51,7 @@ log = get_logger("bus")
 
 CONNECT_TIMEOUT = 5.0
 STORE_TIMEOUT = 5.0
+RESTORE_PAUSE = 0.5
 PENDING_MESSAGES = 65_536
 PENDING_BYTES = 256 * 1024 * 1024
 
@@ -83,6 +85,9 @@ class NatsBus:
         self._waiting: dict[str, tuple[asyncio.Future[Delivery], Interim | None]] = {}
         self._counter = 0
         self._deadlines = Alarms()
+        self._streams: dict[str, StreamSpec] = {}
+        self._restoring = Tasks(1)
+        watch.on_returned = self._on_returned
 
     @classmethod
     async def connect(
@@ -204,6 +209,24 @@ class NatsBus:
 
     async def ensure_stream(self, spec: StreamSpec) -> None:
         """Have a stream with that configuration; see `Bus.ensure_stream`."""
+        await self._make_stream(spec)
+        self._streams[spec.name] = spec
+
+    def _on_returned(self) -> None:
+        self._restoring.spawn(self._restore_streams())
+
+    async def _restore_streams(self) -> None:
+        """Have every stream again that was ensured: the server may come back without what it kept."""
+        for spec in list(self._streams.values()):
+            while self.connected:
+                try:
+                    await self._make_stream(spec)
+                    break
+                except BusUnavailable as error:  # JetStream may still be starting
+                    log.debug("stream_retry", stream=spec.name, reason=error.message)
+                    await asyncio.sleep(RESTORE_PAUSE)
+
+    async def _make_stream(self, spec: StreamSpec) -> None:
         config = StreamConfig(
             name=spec.name,
             subjects=[spec.template.every()],
@@ -256,14 +279,19 @@ class NatsBus:
         *,
         subject: str | None = None,
         tail: int | None = None,
+        on_anew: Anew | None = None,
     ) -> Follower:
         """Replay a stream, then follow it live; see `Bus.follow`."""
-        follower = NatsFollower(self._nc, self._js, stream, handler, subject=subject, tail=tail)
+        follower = NatsFollower(
+            self._nc, self._js, stream, handler, subject=subject, tail=tail, on_anew=on_anew
+        )
         return self._open.add(follower)
 
-    async def consume(self, stream: StreamSpec, name: str, handler: BatchHandler) -> Subscription:
+    async def consume(
+        self, stream: StreamSpec, name: str, handler: BatchHandler, *, on_anew: Anew | None = None
+    ) -> Subscription:
         """Work through a stream once for all workers of that name; see `Bus.consume`."""
-        return self._open.add(NatsConsumer(self._js, stream, name, handler))
+        return self._open.add(NatsConsumer(self._js, stream, name, handler, on_anew))
 
     async def flush(self, timeout: float = 5.0) -> None:
         """Wait until everything published so far has reached the server."""
@@ -276,6 +304,7 @@ class NatsBus:
     async def close(self) -> None:
         """Finish what is being handled, within a bound, and disconnect."""
         self._watch.expected = True
+        await self._restoring.finish(0)
         await self._open.close()
         with suppress(BusUnavailable):
             if self._nc.is_connected:

@@ -24,6 +24,7 @@ class ConnectionWatch:
     def __init__(self, on_lost: Callable[[], None]) -> None:
         self._on_lost = on_lost
         self.on_dropped: Callable[[], None] = lambda: None
+        self.on_returned: Callable[[], None] = lambda: None
         self.expected = False
         self._refused = False
 
@@ -37,6 +38,7 @@ class ConnectionWatch:
         """A server is reached again, and nats-py has renewed the subscriptions."""
         self._refused = False
         log.info("nats_reconnected")
+        self.on_returned()
 
     async def on_closed(self) -> None:
         """There will be no reconnection."""

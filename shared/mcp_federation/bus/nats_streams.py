@@ -15,7 +15,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.client import JetStreamContext
 
 from mcp_federation.bus.handling import Owner
-from mcp_federation.bus.protocol import BatchHandler, Stored, StoredHandler
+from mcp_federation.bus.protocol import Anew, BatchHandler, Stored, StoredHandler
 from mcp_federation.contract.subjects import StreamSpec
 from mcp_federation.errors import DeadlineExceeded, FederationError
 from mcp_federation.logs import get_logger
@@ -36,7 +36,29 @@ class _Gap(Exception):
     """A message is missing, or the server fell silent: start over behind the last one handled."""
 
 
-_FAULTS = (_Gap, nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError)
+_FAULTS = (_Gap, nats.errors.Error, nats.js.errors.Error, FederationError, TimeoutError, OSError)
+
+
+class _Lineage:
+    """Tells whether a stream is still the one that was read before."""
+
+    def __init__(self, js: JetStreamContext, stream: StreamSpec, on_anew: Anew | None) -> None:
+        self._js = js
+        self._stream = stream
+        self._on_anew = on_anew
+        self._created = ""
+
+    async def look(self, handled: int = 0) -> tuple[int, bool]:
+        """The stream's last sequence, and whether it began anew since `handled` was read of it."""
+        info = await self._js.stream_info(self._stream.name)
+        last, created = info.state.last_seq, str(info.created)
+        began_anew = last < handled or self._created not in ("", created)
+        if began_anew:
+            log.warn("stream_began_anew", stream=self._stream.name)
+            if self._on_anew is not None:
+                await self._on_anew()
+        self._created = created
+        return last, began_anew
 
 
 class NatsFollower(Owner):
@@ -55,6 +77,7 @@ class NatsFollower(Owner):
         *,
         subject: str | None,
         tail: int | None,
+        on_anew: Anew | None,
     ) -> None:
         self._nc = connection
         self._js = js
@@ -63,7 +86,7 @@ class NatsFollower(Owner):
         self._subject = subject
         self._tail = tail
         self._handled = 0
-        self._created = ""
+        self._lineage = _Lineage(js, stream, on_anew)
         self._caught_up = asyncio.Event()
         super().__init__(_for_ever(self._follow, self._stream))
 
@@ -93,14 +116,12 @@ class NatsFollower(Owner):
                     await self._js.delete_consumer(self._stream.name, consumer)
 
     async def _config(self, inbox: str) -> ConsumerConfig:
-        info = await self._js.stream_info(self._stream.name)
-        if info.state.last_seq < self._handled or (self._created and str(info.created) != self._created):
-            log.warn("stream_began_anew", stream=self._stream.name)
+        last, began_anew = await self._lineage.look(self._handled)
+        if began_anew:
             self._handled = 0
-        self._created = str(info.created)
         start = self._handled + 1
         if self._tail is not None:
-            start = max(start, info.state.last_seq - self._tail + 1)
+            start = max(start, last - self._tail + 1)
         return ConsumerConfig(
             # With a name the request's subject tells what is read, so that permissions can be about that.
             name=token_hex(11),
@@ -159,8 +180,11 @@ class NatsFollower(Owner):
 class NatsConsumer(Owner):
     """Takes batches of a stream through one durable pull consumer that all workers of a name share."""
 
-    def __init__(self, js: JetStreamContext, stream: StreamSpec, name: str, handler: BatchHandler) -> None:
+    def __init__(
+        self, js: JetStreamContext, stream: StreamSpec, name: str, handler: BatchHandler, on_anew: Anew | None
+    ) -> None:
         self._js = js
+        self._lineage = _Lineage(js, stream, on_anew)
         self._stream = stream
         self._name = name
         self._handler = handler
@@ -175,6 +199,7 @@ class NatsConsumer(Owner):
         await super().close()
 
     async def _consume(self) -> None:
+        await self._lineage.look()
         config = ConsumerConfig(ack_policy=AckPolicy.EXPLICIT, ack_wait=ACK_WAIT, max_ack_pending=16 * BATCH)
         subject = self._stream.template.every()
         pull = await self._js.pull_subscribe(subject, self._name, stream=self._stream.name, config=config)

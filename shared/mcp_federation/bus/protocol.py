@@ -43,6 +43,9 @@ Handler = Callable[[Delivery], Awaitable[None]]
 Responder = Callable[[Delivery], Awaitable[Reply | None]]
 StoredHandler = Callable[[Stored], Awaitable[None]]
 BatchHandler = Callable[[list[Stored]], Awaitable[None]]
+Anew = Callable[[], Awaitable[None]]
+"""Called where a stream turns out to be another than before, as after a server that lost its data: its
+sequences begin at 1 again, and what it kept is gone."""
 
 
 class Subscription(Protocol):
@@ -131,6 +134,8 @@ class Bus(Protocol):
     async def ensure_stream(self, spec: StreamSpec) -> None:
         """Have a stream with that configuration; it may be there already.
 
+        It is made again where the server comes back without it.
+
         Raises:
             BusUnavailable: JetStream cannot make it.
         """
@@ -159,19 +164,23 @@ class Bus(Protocol):
         *,
         subject: str | None = None,
         tail: int | None = None,
+        on_anew: Anew | None = None,
     ) -> Follower:
         """Replay what a stream keeps, in order, then follow it live, over reconnects as well.
 
         A last-per-subject stream replays each subject's last message. `subject` narrows it down;
         `tail` replays only about that many of the latest messages. A stream that is not there yet is
-        waited for. Handlers run one after another; one that raises is logged.
+        waited for. Handlers run one after another; one that raises is logged. `on_anew` runs before the
+        first message of a stream that began anew is handled.
         """
 
-    async def consume(self, stream: StreamSpec, name: str, handler: BatchHandler) -> Subscription:
+    async def consume(
+        self, stream: StreamSpec, name: str, handler: BatchHandler, *, on_anew: Anew | None = None
+    ) -> Subscription:
         """Work through a stream once for all workers of that name, a batch at a time.
 
         A batch is acknowledged when its handler returns, and comes again when it raises or dies: at
-        least once. A new name starts with the oldest message.
+        least once. A new name starts with the oldest message. `on_anew` as for `follow`.
         """
 
     async def flush(self, timeout: float = 5.0) -> None:

@@ -87,7 +87,7 @@ class CatalogReplica:
         # First what was revoked: nothing of it is offered, not even for a moment.
         self._rulings = await self._bus.follow(RULING_STREAM, self._on_ruling)
         await self._rulings.caught_up(timeout)
-        self._follower = await self._bus.follow(CATALOG_STREAM, self._on_stored)
+        self._follower = await self._bus.follow(CATALOG_STREAM, self._on_stored, on_anew=self._on_anew)
         await self._follower.caught_up(max(0.0, deadline - asyncio.get_running_loop().time()))
 
     async def stop(self) -> None:
@@ -144,6 +144,10 @@ class CatalogReplica:
 
     async def _on_stored(self, stored: Stored) -> None:
         self._apply(stored)
+
+    async def _on_anew(self) -> None:
+        # What is known stays: nodes publish it again, or their presence tells that it is gone.
+        self.state.begin_anew()
 
     async def _on_ruling(self, stored: Stored) -> None:
         ruling = self._verifier.seals.open(stored.payload, Ruling)

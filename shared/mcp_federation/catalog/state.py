@@ -184,6 +184,11 @@ class CatalogState:
         node.sequences[name] = sequence
         return True
 
+    def begin_anew(self) -> None:
+        """The catalog's stream began anew: whatever comes from now on is later than all that is known."""
+        for node in self.nodes.values():
+            node.sequences = dict.fromkeys(node.sequences, 0)
+
     def retain(self, node_name: str, names: set[str]) -> None:
         """Forget all tools of a node but those."""
         node = self.node(node_name)
