@@ -43,7 +43,10 @@ def own_nats_server() -> Iterator[NatsServer]:
 
 @pytest.fixture(params=["memory", pytest.param("nats", marks=pytest.mark.bus)])
 async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
-    """Makes connections to one and the same bus: in memory, and to a nats-server of the test's own."""
+    """Makes connections to one and the same bus: in memory, and to a nats-server of the test's own.
+
+    A test may ask for connections over a WebSocket too, by the parameter "websocket".
+    """
     async with AsyncExitStack() as stack:
         if request.param == "memory":
             broker = MemoryBroker()
@@ -53,9 +56,10 @@ async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
 
         else:
             server: NatsServer = request.getfixturevalue("own_nats_server")
+            url = server.websocket_url if request.param == "websocket" else server.url
 
             async def make() -> Bus:
-                return await stack.enter_async_context(await NatsBus.connect(server.url))
+                return await stack.enter_async_context(await NatsBus.connect(url))
 
         yield make
 

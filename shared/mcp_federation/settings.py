@@ -25,7 +25,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="MCP_FEDERATION_", frozen=True, extra="ignore")
 
-    nats_url: str = Field("nats://127.0.0.1:4222", description="NATS servers, comma separated")
+    nats_url: str = Field(
+        "nats://127.0.0.1:4222", description="NATS servers (nats, tls, ws or wss), comma separated"
+    )
     trusted_keys: Words = Field((), description="governance keys (ed25519:… or a file), comma separated")
     node: str = Field("local", pattern=f"^{NODE_NAME.pattern}$", description="this organisation's node")
     state_dir: Path = Field(Path(".mcp-federation"), description="where keys and state are kept")

@@ -21,6 +21,13 @@ from mcp_federation.errors import (
 from tests.conftest import Connect
 from tests.support.nats_server import eventually
 
+OVER_NATS = [pytest.param(how, marks=pytest.mark.bus) for how in ("nats", "websocket")]
+
+pytestmark = [
+    pytest.mark.parametrize("connect", ["memory", *OVER_NATS], indirect=True),
+    pytest.mark.filterwarnings("ignore:parameter 'timeout':DeprecationWarning"),  # of nats-py to aiohttp
+]
+
 LETTERS = StreamSpec("LETTERS", Template("letter", has_tool=True), last_per_subject=True)
 DIARY = StreamSpec("DIARY", Template("diary"), max_age=timedelta(days=1), max_bytes=1_000_000)
 

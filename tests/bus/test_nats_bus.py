@@ -49,9 +49,9 @@ class Pages:
         return self.seen
 
 
-@pytest.fixture
-async def bus(own_nats_server: NatsServer) -> AsyncIterator[NatsBus]:
-    async with await NatsBus.connect(own_nats_server.url) as connected:
+@pytest.fixture(params=["url"])
+async def bus(own_nats_server: NatsServer, request: pytest.FixtureRequest) -> AsyncIterator[NatsBus]:
+    async with await NatsBus.connect(getattr(own_nats_server, request.param)) as connected:
         yield connected
 
 
@@ -90,6 +90,8 @@ async def write(bus: NatsBus, *pages: bytes) -> None:
         await bus.store(TODAY, page)
 
 
+@pytest.mark.filterwarnings("ignore:parameter 'timeout':DeprecationWarning")  # nats-py gives it to aiohttp
+@pytest.mark.parametrize("bus", ["url", "websocket_url"], indirect=True)
 async def test_requests_and_subscriptions_work_again_after_the_server_came_back(
     own_nats_server: NatsServer, bus: NatsBus
 ) -> None:
@@ -329,6 +331,18 @@ async def test_a_request_that_is_under_way_when_the_server_dies_ends_at_once_and
         with pytest.raises(ConnectionLost) as lost:
             await asyncio.wait_for(call, 5)
     assert lost.value.ran is None
+
+
+@pytest.mark.filterwarnings("ignore:parameter 'timeout':DeprecationWarning")  # nats-py gives it to aiohttp
+@pytest.mark.parametrize("bus", ["url", "websocket_url"], indirect=True)
+async def test_a_bus_whose_server_is_gone_closes_with_what_it_could_not_send(
+    own_nats_server: NatsServer, bus: NatsBus
+) -> None:
+    own_nats_server.kill()
+    await eventually(lambda: not bus.connected)
+    await bus.publish("a", b"")
+    async with asyncio.timeout(5):
+        await bus.close()
 
 
 async def test_a_bus_that_is_closed_refuses_everything(own_nats_server: NatsServer) -> None:

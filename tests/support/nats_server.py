@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
-_PORT = re.compile(r'127\.0\.0\.1:(\d+)"')
+_PORTS = re.compile(r'"nats://127\.0\.0\.1:(\d+)".*"ws://127\.0\.0\.1:(\d+)"')
 
 
 def nats_server_binary() -> str:
@@ -24,7 +24,7 @@ def nats_server_binary() -> str:
 
 
 class NatsServer:
-    """Starts and stops; `port` stays the same over a restart, so that clients come back.
+    """Starts and stops; its ports stay the same over a restart, so that clients come back.
 
     `config` is further text for the server's configuration file.
     """
@@ -34,11 +34,16 @@ class NatsServer:
         self.max_payload = max_payload
         self.config = config
         self.port = 0
+        self.websocket_port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         return f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def websocket_url(self) -> str:
+        return f"ws://127.0.0.1:{self.websocket_port}"
 
     def start(self) -> None:
         ports = self._ports
@@ -48,8 +53,8 @@ class NatsServer:
         self._process = subprocess.Popen([nats_server_binary(), "-c", str(config)])
         for _ in range(500):
             # The file is there before its content is.
-            if found := [m for path in ports.glob("*.ports") if (m := _PORT.search(path.read_text()))]:
-                self.port = int(found[0][1])
+            if found := [m for path in ports.glob("*.ports") if (m := _PORTS.search(path.read_text()))]:
+                self.port, self.websocket_port = map(int, found[0].groups())
                 return
             if self._process.poll() is not None:
                 break
@@ -72,6 +77,7 @@ class NatsServer:
         config = self.folder / "nats.conf"
         config.write_text(
             f"port: {self.port or -1}\nhost: 127.0.0.1\nmax_payload: {self.max_payload}\n"
+            f'websocket {{ listen: "127.0.0.1:{self.websocket_port or -1}", no_tls: true }}\n'
             f'ports_file_dir: "{self._ports}"\n'
             f'jetstream {{ store_dir: "{self.folder}/js" }}\nlog_file: "{self.folder}/nats.log"\n'
             f"{self.config}\n"

@@ -313,10 +313,10 @@ class NatsBus:
             async with asyncio.timeout(5):
                 try:
                     await self._nc.close()
-                except (OSError, RuntimeError, TypeError):
+                except (OSError, RuntimeError, TypeError, AttributeError):
                     # nats-py stops half-way when data is left for a socket that broke: without the data a
                     # second close, which it must not take for done, goes through. (TypeError is what
-                    # asyncio's own loop says of such a socket since Python 3.12.)
+                    # asyncio's own loop says of such a socket since Python 3.12; AttributeError a WebSocket.)
                     self._nc.give_up_pending()
                     self._nc._status = Client.DISCONNECTED
                     await self._nc.close()

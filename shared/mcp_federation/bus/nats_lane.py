@@ -15,7 +15,7 @@ from typing import Final
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.aio.transport import TcpTransport
+from nats.aio.transport import TcpTransport, WebSocketTransport
 
 from mcp_federation.contract.subjects import Header
 from mcp_federation.errors import BusUnavailable, InvalidRequest
@@ -51,6 +51,8 @@ class LaneClient(Client):
         await super()._process_connect_init()
         if isinstance(self._transport, TcpTransport):
             _divert(self._transport, self.takers)
+        elif isinstance(self._transport, WebSocketTransport):
+            _divert_frames(self._transport, self.takers)
 
     @property
     def congested(self) -> bool:
@@ -97,7 +99,16 @@ class LaneClient(Client):
                 self._transport.write(b"".join(self._pending))
             except (OSError, RuntimeError):
                 return  # uvloop says that the socket is closed, before nats-py knows: all waits for the next
-            self.give_up_pending()
+            if isinstance(self._transport, WebSocketTransport):
+                self._pending = []  # their size stays: nats-py's flusher goes by it
+                self._wake_flusher()
+            else:
+                self.give_up_pending()
+
+    def _wake_flusher(self) -> None:
+        """Have what a WebSocket was given sent, which only draining it does."""
+        if self._flush_queue is not None and self._flush_queue.empty():
+            self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
 
     def give_up_pending(self) -> None:
         """Forget what waits to be sent."""
@@ -130,11 +141,8 @@ class LaneClient(Client):
         number = b"%d" % (self._sid + 1)
         self.takers[number] = take
 
-        async def on_message(msg: Msg) -> None:  # over a WebSocket, where nothing is diverted
-            take(msg.subject, msg.reply, write_headers(msg.headers) if msg.headers else b"", msg.data)
-
         try:
-            return await self.subscribe(subject, queue=queue, cb=on_message)
+            return await self.subscribe(subject, queue=queue, cb=_nothing_left)
         except BaseException:
             del self.takers[number]
             raise
@@ -156,6 +164,28 @@ def _divert(transport: TcpTransport, takers: Mapping[bytes, Take]) -> None:
     protocol.data_received = points.receive  # type: ignore[attr-defined]  # typed without what it can
     # Event loops keep the function itself, and look for it as the protocol is set.
     writer.transport.set_protocol(protocol)
+
+
+def _divert_frames(transport: WebSocketTransport, takers: Mapping[bytes, Take]) -> None:
+    """The same where bytes come in frames, and nats-py reads them itself."""
+    others: list[bytes] = []
+    points = Points(takers, others.append)
+
+    async def read(buffer_size: int) -> bytes:
+        while not others:
+            frame: bytes = await transport.readline()  # type: ignore[no-untyped-call]  # it is not typed
+            if not frame:
+                return frame
+            points.receive(frame)
+        data = b"".join(others)
+        others.clear()
+        return data
+
+    transport.read = read  # type: ignore[method-assign]  # as `data_received` above
+
+
+async def _nothing_left(_: Msg) -> None:
+    """What nats-py calls for a subscription with a taker: never, as the taker gets all its messages."""
 
 
 class Points:
