@@ -266,6 +266,15 @@ async def test_a_stream_takes_on_another_configuration(bus: NatsBus, raw: Client
     assert (info.config.max_msgs_per_subject, info.state.messages) == (1, 1)
 
 
+async def test_what_an_operator_set_of_a_stream_stays(bus: NatsBus, raw: Client) -> None:
+    await bus.ensure_stream(LETTERS)
+    config = (await raw.jetstream().stream_info("LETTERS")).config
+    await raw.jetstream().update_stream(config.evolve(max_msg_size=1000, max_msgs_per_subject=5))
+    await bus.ensure_stream(LETTERS)
+    config = (await raw.jetstream().stream_info("LETTERS")).config
+    assert (config.max_msg_size, config.max_msgs_per_subject) == (1000, 1)
+
+
 async def test_a_stream_that_cannot_be_made_says_so(bus: NatsBus) -> None:
     await bus.ensure_stream(DIARY)
     with pytest.raises(BusUnavailable, match="OTHER cannot be made"):

@@ -227,24 +227,26 @@ class NatsBus:
                     await asyncio.sleep(RESTORE_PAUSE)
 
     async def _make_stream(self, spec: StreamSpec) -> None:
-        config = StreamConfig(
-            name=spec.name,
-            subjects=[spec.template.every()],
-            max_msgs_per_subject=1 if spec.last_per_subject else -1,
-            max_age=spec.max_age.total_seconds() if spec.max_age else None,
-            max_bytes=spec.max_bytes,
-            discard=DiscardPolicy.OLD,
-            allow_direct=True,
-            deny_delete=spec.append_only,
-            deny_purge=spec.append_only,
-        )
+        ours: dict[str, Any] = {
+            "name": spec.name,
+            "subjects": [spec.template.every()],
+            "max_msgs_per_subject": 1 if spec.last_per_subject else -1,
+            "max_age": spec.max_age.total_seconds() if spec.max_age else None,
+            "max_bytes": spec.max_bytes,
+            "discard": DiscardPolicy.OLD,
+            "allow_direct": True,
+            "deny_delete": spec.append_only,
+            "deny_purge": spec.append_only,
+        }
         try:
             try:
-                await self._js.add_stream(config)
+                await self._js.add_stream(StreamConfig(**ours))
             except nats.js.errors.APIError as error:
                 if error.err_code != _STREAM_EXISTS_OTHERWISE:
                     raise
-                await self._js.update_stream(config)
+                # All else is its operator's, as how many servers of a cluster keep it.
+                theirs = (await self._js.stream_info(spec.name)).config
+                await self._js.update_stream(theirs.evolve(**ours))
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
             raise BusUnavailable(f"the stream {spec.name} cannot be made") from error
 
