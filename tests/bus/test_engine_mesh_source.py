@@ -183,6 +183,19 @@ async def test_however_many_executions_are_claimed_a_reporter_counts_for_a_hundr
     assert spec.usage_frequency == pytest.approx(usage)
 
 
+async def test_an_execution_that_its_caller_and_its_provider_report_counts_once_in_usage(
+    own_nats_server: NatsServer, publisher: Publisher
+) -> None:
+    await publisher.publish("tool")
+    both = {reporter: Tally(count=50, successes=50) for reporter in ("acme", "globex")}
+    reported = Performance(node="acme", tool="tool", count=100, successes=100, observed=50, recent=both)
+    await publisher.bus.store(PERFORMANCE.of("acme", "tool"), encode(reported))
+    engine = await asyncio.to_thread(make_engine, own_nats_server, publisher)
+    spec = engine.pareto_registry.get_mcp_by_name("tool@acme")
+    assert spec is not None
+    assert spec.usage_frequency == pytest.approx(50 / 150)
+
+
 async def test_a_performance_under_another_tools_subject_is_not_believed(
     own_nats_server: NatsServer, publisher: Publisher
 ) -> None:

@@ -4,7 +4,6 @@ import json
 import ssl
 import threading
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from mcp_federation import errors
 from mcp_federation.engine import partner, sync
 from mcp_federation.engine.http import bearer
 from mcp_federation.engine.json_array import elements
-from mcp_federation.engine.pareto import Performance
 from mcp_federation.engine.sync import run_in_thread
 from mcp_federation.estimation import MAX_COST
 from tests.support.http_peer import HttpPeer, never, refused_url
@@ -345,14 +343,27 @@ async def test_performance_is_summed_up_by_name_and_unfit_records_are_passed_ove
         {"mcp_name": "oven", "success": True, "latency_ms": 5.5, "cost": 0},
         {"mcp_name": "kiln", "success": True, "latency_ms": 10, "count": 30, "success_rate": 0.8},
         {"mcp_name": "kiln", "success": False, "latency_ms": 50, "count": 10},
+        {"mcp_name": "kiln", "success": True, "latency_ms": 40, "count": 8},
         {"mcp_name": "kiln", "success": False, "latency_ms": 50, "count": 0},
     ]
     with HttpPeer({"GET /metadata": records}) as peer:
         found = await partner.performance(peer.url)
-    assert replace(found["clock"], mean_cost=0.0) == Performance(2, 0.5, 20.0, provider=peer.host)
+    figures = {"clock": (2, 0.5, 10.0), "oven": (1, 1.0, 5.5), "kiln": (48, 2 / 3, 10 * 4**0.25)}
+    assert found.keys() == figures.keys()
+    for name, seen in found.items():
+        assert (seen.count, seen.success_rate, seen.latency_ms) == pytest.approx(figures[name])
     assert found["clock"].mean_cost == pytest.approx(0.005)
-    assert found["oven"] == Performance(1, 1.0, 5.5, 0.0, peer.host)
-    assert found["kiln"] == Performance(40, 0.6, 20.0, 0.0, peer.host)
+    assert {seen.provider for seen in found.values()} == {peer.host}
+
+
+async def test_neither_failures_nor_one_slow_call_say_how_fast_a_partners_tool_is() -> None:
+    def clock(latency_ms: float, *, success: bool = True) -> dict[str, Any]:
+        return {"mcp_name": "clock", "success": success, "latency_ms": latency_ms}
+
+    for odd in ([clock(1, success=False)] * 100, [clock(30_000, success=False)] * 20, [clock(100_000)]):
+        with HttpPeer({"GET /metadata": [*[clock(100)] * 99, *odd]}) as peer:
+            found = await partner.performance(peer.url)
+        assert found["clock"].latency_ms == pytest.approx(100, rel=0.1)
 
 
 async def test_one_record_of_an_absurd_cost_does_not_make_a_tool_dear() -> None:

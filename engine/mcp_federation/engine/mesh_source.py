@@ -194,7 +194,8 @@ def _performance(message: PerformanceMessage) -> Performance:
     observed = min(message.observed, message.count)
     callers = len(message.recent.keys() - {message.node})
     return Performance(
-        count=min(observed, callers * MAX_CLAIM) + min(message.count - observed, MAX_CLAIM),
+        # The provider reports what callers observed as well: the greater of the two is how many there were.
+        count=max(min(observed, callers * MAX_CLAIM), min(message.count - observed, MAX_CLAIM)),
         success_rate=min(1.0, message.successes / message.count),
         latency_ms=message.latency_p50 or 0.0,
         mean_cost=mean_cost([evidence(message.node, message.recent)]),

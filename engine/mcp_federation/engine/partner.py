@@ -1,6 +1,7 @@
 """A partner's REST face: listing its tools, running them, reading its performance records."""
 
 import asyncio
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
@@ -27,7 +28,7 @@ from mcp_federation.errors import (
     Unauthorized,
     error_from,
 )
-from mcp_federation.estimation import MAX_COST, mean_cost
+from mcp_federation.estimation import MAX_COST, log_of, mean_cost
 from mcp_federation.logs import get_logger
 
 MAX_LISTING_BYTES = 16 * 1024 * 1024
@@ -276,11 +277,14 @@ def _refusal(status: int, body: bytes, peer: str, token: str | None) -> Federati
 
 
 def _summary(peer: str, records: Sequence[PartnerRecord]) -> Performance:
+    """All of them as one; what failed says nothing of the tool's speed."""
     count = sum(record.count for record in records)
+    successes = sum(record.rate * record.count for record in records)
+    log_latency = sum(record.rate * record.count * log_of(record.latency_ms) for record in records)
     return Performance(
         count=min(count, MAX_CLAIM),
-        success_rate=min(1.0, sum(record.rate * record.count for record in records) / count),
-        latency_ms=sum(record.latency_ms * record.count for record in records) / count,
+        success_rate=min(1.0, successes / count),
+        latency_ms=math.exp(log_latency / successes) if successes else 0.0,
         mean_cost=mean_cost(Tally(count=r.count, cost=r.cost * r.count) for r in records),
         provider=peer,
     )

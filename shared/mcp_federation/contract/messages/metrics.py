@@ -63,8 +63,9 @@ class StatisticsBatch(Message, frozen=True, kw_only=True, tag="statistics"):
 class Performance(Message, frozen=True, kw_only=True, tag="performance"):
     """What is known of one tool's executions. Latencies in ms.
 
-    `observed` of the `count` executions were reported by others than the tool's own node. `recent` has,
-    by the node that reported them, the latest executions; the older one is, the less it counts.
+    `count` are reports: an execution that its caller and the tool's own node report is in it twice.
+    `observed` of them are by others than the tool's own node. `recent` has, by the node that reported them,
+    the latest executions; the older one is, the less it counts.
 
     `latency_sketch` is a serialised KLL sketch of doubles (base64): two of them merge, their quantiles
     do not. None while no record of a success came in.
