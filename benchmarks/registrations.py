@@ -34,7 +34,7 @@ from mcp_federation.contract.digest import canonical_tool, tool_digest
 from mcp_federation.contract.messages import Registration, Tool, Verdict, decode, encode
 from mcp_federation.contract.subjects import REGISTER
 from mcp_federation.logs import configure_logs
-from mcp_federation.node.registrar import AT_ONCE
+from mcp_federation.node.publication.registrar import AT_ONCE
 
 TIMEOUT = 120.0
 PAUSE = 0.1

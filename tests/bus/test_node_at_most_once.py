@@ -12,7 +12,7 @@ from mcp_federation.contract.mcp import decode_result
 from mcp_federation.contract.messages import Cancel, ErrorReply, decode, encode
 from mcp_federation.contract.subjects import CANCEL, EXECUTE, Header
 from mcp_federation.errors import Cancelled, DeadlineExceeded, InvalidRequest, OutcomeForgotten, ToolFailed
-from mcp_federation.node.outcomes import MAX_REPLY, Outcomes
+from mcp_federation.node.execution.outcomes import MAX_REPLY, Outcomes
 from tests.conftest import Connect
 from tests.support.node_servers import Mesh, boxed, hurry, mesh_on
 

@@ -23,10 +23,11 @@ from mcp_federation.errors import (
     ServerUnavailable,
 )
 from mcp_federation.governance.app import GovernanceWorker
-from mcp_federation.node import registrar, session
 from mcp_federation.node.app import run
-from mcp_federation.node.config import StdioSpec
-from mcp_federation.node.presence import Heartbeat
+from mcp_federation.node.publication import registrar
+from mcp_federation.node.publication.presence import Heartbeat
+from mcp_federation.node.servers import session
+from mcp_federation.node.servers.config import StdioSpec
 from mcp_federation.settings import Settings, load_settings
 from mcp_federation.version import VERSION
 from tests.conftest import Connect

@@ -31,8 +31,8 @@ from mcp_federation.errors import (
     ToolNotFound,
 )
 from mcp_federation.node import app
-from mcp_federation.node import server as supervision
-from mcp_federation.node.config import BrokenSpec
+from mcp_federation.node.servers import server as supervision
+from mcp_federation.node.servers.config import BrokenSpec
 from tests.conftest import Connect
 from tests.support.nats_server import eventually
 from tests.support.node_servers import Mesh, boxed, hurry, mesh_on, plain, state_of, toolbox

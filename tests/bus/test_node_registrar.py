@@ -23,8 +23,8 @@ from mcp_federation.contract.subjects import CATALOG_STREAM, REGISTER, STREAMS
 from mcp_federation.errors import (
     InvalidRequest,
 )
-from mcp_federation.node import decisions
-from mcp_federation.node.registrar import Registrar
+from mcp_federation.node.publication import decisions
+from mcp_federation.node.publication.registrar import Registrar
 from mcp_federation.node.tools import LocalTool, to_local_tools
 from mcp_federation.trust.approvals import Approver
 from tests.support.node_servers import hurry

@@ -27,8 +27,8 @@ from mcp_federation.errors import (
     ServerDown,
     ServerUnavailable,
 )
-from mcp_federation.node import submissions
-from mcp_federation.node.config import BrokenSpec
+from mcp_federation.node.publication import submissions
+from mcp_federation.node.servers.config import BrokenSpec
 from tests.conftest import Connect
 from tests.support.http_peer import refused_url
 from tests.support.node_servers import Mesh, boxed, hurry, mesh_on, plain, state_of, toolbox

@@ -20,7 +20,7 @@ from mcp_federation.client import FederationClient
 from mcp_federation.errors import FederationError
 from mcp_federation.logs import configure_logs
 from mcp_federation.node.app import Node
-from mcp_federation.node.config import HttpSpec, StdioSpec
+from mcp_federation.node.servers.config import HttpSpec, StdioSpec
 from mcp_federation.settings import load_settings
 from tests.stress.calls import SERVERS, Load, broken_promises, summary
 from tests.stress.census import command_of, has_variable, having, returned_to, take_census

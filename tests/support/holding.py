@@ -4,7 +4,7 @@ import asyncio
 from typing import Generic, Protocol, TypeVar
 
 from mcp_federation.contract.mcp import decode_result
-from mcp_federation.node.server import SupervisedServer
+from mcp_federation.node.servers.server import SupervisedServer
 from tests.support.nats_server import eventually
 
 HELD = "held"

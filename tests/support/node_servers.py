@@ -17,11 +17,12 @@ from mcp_federation.client import FederationClient
 from mcp_federation.contract.messages import Presence, ServerState, decode
 from mcp_federation.contract.subjects import PRESENCE
 from mcp_federation.governance.app import GovernanceWorker
-from mcp_federation.node import child, registrar
-from mcp_federation.node import server as supervision
 from mcp_federation.node.app import Node
-from mcp_federation.node.config import Spec, StdioSpec
-from mcp_federation.node.toolboxes import ToolboxSpec
+from mcp_federation.node.publication import registrar
+from mcp_federation.node.servers import child
+from mcp_federation.node.servers import server as supervision
+from mcp_federation.node.servers.config import Spec, StdioSpec
+from mcp_federation.node.servers.toolboxes import ToolboxSpec
 from mcp_federation.settings import load_settings
 from mcp_federation.trust.approvals import ApprovalVerifier
 from mcp_federation.trust.keys import TrustedKey, trusted

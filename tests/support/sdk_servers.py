@@ -18,7 +18,7 @@ from pydantic import Field
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mcp_federation.node.config import HttpSpec
+from mcp_federation.node.servers.config import HttpSpec
 
 
 class Seen:

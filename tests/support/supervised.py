@@ -7,7 +7,7 @@ from typing import Any
 
 from mcp_federation.contract.mcp import CallResult, decode_result
 from mcp_federation.contract.messages import ServerState
-from mcp_federation.node.server import SupervisedServer
+from mcp_federation.node.servers.server import SupervisedServer
 
 
 class Watched:

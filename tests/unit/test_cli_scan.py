@@ -18,7 +18,7 @@ from mcp_federation.cli.sarif import SCHEMA
 from mcp_federation.cli.server_texts import server_findings
 from mcp_federation.cli.targets import Scanned
 from mcp_federation.governance.checks.context import CatalogView
-from mcp_federation.node.samples import sample_arguments
+from mcp_federation.node.publication.samples import sample_arguments
 from tests.support.http_peer import refused_url
 from tests.support.node_servers import HERE
 from tests.support.plain_servers import GOOD, INSTRUCTS, NONSENSE

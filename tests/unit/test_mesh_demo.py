@@ -8,7 +8,7 @@ import pytest
 from mcp_federation.errors import FederationError
 from mcp_federation.mesh.demo import prepare_demo, require_demo_servers, run_to_end
 from mcp_federation.mesh.state import StateDir
-from mcp_federation.node.config import StdioSpec, load_config
+from mcp_federation.node.servers.config import StdioSpec, load_config
 
 
 def git(repository: Path, *args: str) -> str:

@@ -12,15 +12,15 @@ import pytest
 from mcp_federation.contract.mcp import CallResult, decode_result
 from mcp_federation.contract.messages import Progress
 from mcp_federation.errors import DeadlineExceeded, PayloadTooLarge, ServerDown, ServerUnavailable, ToolFailed
-from mcp_federation.node import link
-from mcp_federation.node.calls.calling import Disconnected
-from mcp_federation.node.calls.http import HttpCalls
-from mcp_federation.node.calls.python import PythonCalls
-from mcp_federation.node.calls.sdk import SdkCalls
-from mcp_federation.node.calls.stdio import StdioCalls
-from mcp_federation.node.from_files import FromFiles, Value
-from mcp_federation.node.server import SupervisedServer
-from mcp_federation.node.toolboxes import ToolboxSpec
+from mcp_federation.node.servers import link
+from mcp_federation.node.servers.calls.calling import Disconnected
+from mcp_federation.node.servers.calls.http import HttpCalls
+from mcp_federation.node.servers.calls.python import PythonCalls
+from mcp_federation.node.servers.calls.sdk import SdkCalls
+from mcp_federation.node.servers.calls.stdio import StdioCalls
+from mcp_federation.node.servers.from_files import FromFiles, Value
+from mcp_federation.node.servers.server import SupervisedServer
+from mcp_federation.node.servers.toolboxes import ToolboxSpec
 from tests.support.nats_server import eventually
 from tests.support.node_servers import hurry, plain, sdk_over_stdio
 from tests.support.sdk_servers import HttpServer, Seen, sdk_server

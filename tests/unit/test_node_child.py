@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_federation.node import child as module
-from mcp_federation.node.child import Child
+from mcp_federation.node.servers import child as module
+from mcp_federation.node.servers.child import Child
 from tests.support.nats_server import eventually
 
 

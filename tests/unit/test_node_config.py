@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mcp_federation.errors import InvalidRequest
-from mcp_federation.node import config
 from mcp_federation.node.app import read_specs
-from mcp_federation.node.config import BrokenSpec, HttpSpec, StdioSpec, load_config
-from mcp_federation.node.faults import Ended
-from mcp_federation.node.from_files import read_values
+from mcp_federation.node.servers import config
+from mcp_federation.node.servers.config import BrokenSpec, HttpSpec, StdioSpec, load_config
+from mcp_federation.node.servers.faults import Ended
+from mcp_federation.node.servers.from_files import read_values
 from mcp_federation.settings import load_settings
 
 

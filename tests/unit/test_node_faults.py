@@ -18,8 +18,8 @@ from mcp_federation.errors import (
     ToolFailed,
     ToolNotFound,
 )
-from mcp_federation.node.faults import MAX_REASON, Ended, call_error, reason_of
-from mcp_federation.node.stderr_tail import LINES, MAX_LINE, StderrTail
+from mcp_federation.node.servers.faults import MAX_REASON, Ended, call_error, reason_of
+from mcp_federation.node.servers.stderr_tail import LINES, MAX_LINE, StderrTail
 
 PYTHON = (sys.executable, "-I", "-S", "-c")
 

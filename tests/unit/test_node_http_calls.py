@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from mcp_federation.contract.messages import Progress
 from mcp_federation.errors import Overloaded, PayloadTooLarge, ServerUnavailable, ToolFailed
-from mcp_federation.node.calls.calling import Disconnected, Outcome
-from mcp_federation.node.calls.declared import Declared
-from mcp_federation.node.calls.events import EventStream, TooLong
-from mcp_federation.node.calls.http import HttpCalls
-from mcp_federation.node.calls.refused import refused
-from mcp_federation.node.calls.results import BrokenContract, Results
+from mcp_federation.node.servers.calls.calling import Disconnected, Outcome
+from mcp_federation.node.servers.calls.declared import Declared
+from mcp_federation.node.servers.calls.events import EventStream, TooLong
+from mcp_federation.node.servers.calls.http import HttpCalls
+from mcp_federation.node.servers.calls.refused import refused
+from mcp_federation.node.servers.calls.results import BrokenContract, Results
 from tests.support.http_peer import HttpPeer, refused_url
 
 RESULT = {"content": [{"type": "text", "text": "grüße"}], "resultType": "complete"}

@@ -9,10 +9,10 @@ import pytest
 from aiohttp import web
 
 from mcp_federation.errors import PayloadTooLarge, ServerDown, ServerUnavailable, ToolFailed
-from mcp_federation.node import link, session
-from mcp_federation.node.calls.sdk import SdkCalls
-from mcp_federation.node.config import HttpSpec
-from mcp_federation.node.server import SupervisedServer
+from mcp_federation.node.servers import link, session
+from mcp_federation.node.servers.calls.sdk import SdkCalls
+from mcp_federation.node.servers.config import HttpSpec
+from mcp_federation.node.servers.server import SupervisedServer
 from tests.support.holding import HELD, Box
 from tests.support.http_peer import HttpPeer
 from tests.support.nats_server import eventually

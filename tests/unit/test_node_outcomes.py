@@ -19,7 +19,7 @@ from mcp_federation.errors import (
     ServerUnavailable,
     ToolFailed,
 )
-from mcp_federation.node.outcomes import Outcomes, fingerprint
+from mcp_federation.node.execution.outcomes import Outcomes, fingerprint
 
 CALL = fingerprint("mcpfed.v1.execute.acme.echo", b"{}")
 

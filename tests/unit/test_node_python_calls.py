@@ -21,9 +21,9 @@ from structlog.testing import capture_logs
 
 from mcp_federation.contract.messages import Progress
 from mcp_federation.errors import DeadlineExceeded, FederationError, Overloaded, ServerUnavailable, ToolFailed
-from mcp_federation.node.calls.declared import Declared
-from mcp_federation.node.calls.python import PythonCalls
-from mcp_federation.node.calls.results import BrokenContract, Results
+from mcp_federation.node.servers.calls.declared import Declared
+from mcp_federation.node.servers.calls.python import PythonCalls
+from mcp_federation.node.servers.calls.results import BrokenContract, Results
 from tests.support.nats_server import eventually
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)

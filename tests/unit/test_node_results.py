@@ -6,8 +6,8 @@ import mcp_types
 import pytest
 
 from mcp_federation.contract.text import PIECE
-from mcp_federation.node.calls.declared import Declared
-from mcp_federation.node.calls.results import BrokenContract, Results
+from mcp_federation.node.servers.calls.declared import Declared
+from mcp_federation.node.servers.calls.results import BrokenContract, Results
 
 CONTENT = b'{"content":[],"structuredContent":'
 

@@ -17,11 +17,11 @@ from mcp_federation.errors import (
     ServerDown,
     ServerUnavailable,
 )
-from mcp_federation.node import listing, session
-from mcp_federation.node import server as supervision
-from mcp_federation.node.config import BrokenSpec, HttpSpec, StdioSpec
-from mcp_federation.node.server import SupervisedServer
-from mcp_federation.node.toolboxes import ToolboxSpec
+from mcp_federation.node.servers import listing, session
+from mcp_federation.node.servers import server as supervision
+from mcp_federation.node.servers.config import BrokenSpec, HttpSpec, StdioSpec
+from mcp_federation.node.servers.server import SupervisedServer
+from mcp_federation.node.servers.toolboxes import ToolboxSpec
 from tests.support.http_peer import HttpPeer
 from tests.support.nats_server import eventually
 from tests.support.node_servers import hurry, plain, sdk_over_stdio

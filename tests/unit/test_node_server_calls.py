@@ -17,8 +17,8 @@ from mcp_federation.errors import (
     ToolFailed,
     ToolNotFound,
 )
-from mcp_federation.node.config import StdioSpec
-from mcp_federation.node.toolboxes import ToolboxSpec
+from mcp_federation.node.servers.config import StdioSpec
+from mcp_federation.node.servers.toolboxes import ToolboxSpec
 from tests.support.nats_server import eventually
 from tests.support.node_servers import hurry, plain
 from tests.support.sdk_servers import Seen, sdk_server

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from mcp_federation.errors import Overloaded
-from mcp_federation.node.calls.slots import MAX_RETRY_MS, MIN_RETRY_MS, Slots
+from mcp_federation.node.servers.calls.slots import MAX_RETRY_MS, MIN_RETRY_MS, Slots
 
 
 async def waiting(slots: Slots, count: int, timeout: float = 10) -> list[asyncio.Task[None]]:

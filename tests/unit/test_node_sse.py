@@ -10,8 +10,8 @@ import pytest
 from aiohttp import web
 
 from mcp_federation.errors import FederationError, Overloaded, ServerUnavailable
-from mcp_federation.node.config import HttpSpec
-from mcp_federation.node.server import SupervisedServer
+from mcp_federation.node.servers.config import HttpSpec
+from mcp_federation.node.servers.server import SupervisedServer
 from tests.support.holding import HELD, Box
 from tests.support.http_peer import HttpPeer
 from tests.support.node_servers import hurry

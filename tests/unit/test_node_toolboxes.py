@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mcp_federation.errors import InvalidRequest
-from mcp_federation.node.config import BrokenSpec
-from mcp_federation.node.toolboxes import ToolboxSpec, load_toolboxes
+from mcp_federation.node.servers.config import BrokenSpec
+from mcp_federation.node.servers.toolboxes import ToolboxSpec, load_toolboxes
 
 SERVER = "from mcp.server.mcpserver import MCPServer\nserver = MCPServer({name!r})\n"
 

@@ -38,7 +38,7 @@ def run_up(*, demo: bool, **overrides: Any) -> int:
     settings = load_settings(**overrides)
     configure_logs(_terminal_level(settings.log_level))
     if settings.config is not None:
-        from mcp_federation.node.config import load_config
+        from mcp_federation.node.servers.config import load_config
 
         load_config(settings.config)
     return run_process(lambda stop: up(settings, stop, demo=demo, console=make_console()))

@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from mcp_federation.contract.mcp import hints
 from mcp_federation.contract.messages import Finding, Severity
 from mcp_federation.errors import FederationError, InvalidRequest
-from mcp_federation.node.config import HttpSpec, Spec, StdioSpec, load_config
-from mcp_federation.node.samples import sample_arguments
-from mcp_federation.node.server import SupervisedServer
+from mcp_federation.node.publication.samples import sample_arguments
+from mcp_federation.node.servers.config import HttpSpec, Spec, StdioSpec, load_config
+from mcp_federation.node.servers.server import SupervisedServer
 from mcp_federation.node.tools import LocalTool, to_local_tools
 
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024

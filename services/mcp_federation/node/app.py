@@ -12,17 +12,17 @@ from mcp_federation.bus.protocol import Bus
 from mcp_federation.contract.messages import Presence, RefusedTool, ServerState
 from mcp_federation.errors import InvalidRequest
 from mcp_federation.logs import get_logger
-from mcp_federation.node.config import Spec, load_config
-from mcp_federation.node.executor import Executor
-from mcp_federation.node.faults import without_last_words
-from mcp_federation.node.keeper import Keeper
-from mcp_federation.node.presence import Heartbeat
-from mcp_federation.node.probing import Probing
-from mcp_federation.node.registrar import Registrar
-from mcp_federation.node.server import SupervisedServer
-from mcp_federation.node.service_api import ServiceApi
-from mcp_federation.node.submissions import Submissions
-from mcp_federation.node.toolboxes import ToolboxSpec, load_toolboxes
+from mcp_federation.node.execution.executor import Executor
+from mcp_federation.node.publication.keeper import Keeper
+from mcp_federation.node.publication.presence import Heartbeat
+from mcp_federation.node.publication.probing import Probing
+from mcp_federation.node.publication.registrar import Registrar
+from mcp_federation.node.publication.service_api import ServiceApi
+from mcp_federation.node.publication.submissions import Submissions
+from mcp_federation.node.servers.config import Spec, load_config
+from mcp_federation.node.servers.faults import without_last_words
+from mcp_federation.node.servers.server import SupervisedServer
+from mcp_federation.node.servers.toolboxes import ToolboxSpec, load_toolboxes
 from mcp_federation.privacy.policy import Policy
 from mcp_federation.privacy.publisher import RecordPublisher
 from mcp_federation.process import connected

@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from mcp_federation.errors import InvalidRequest
-from mcp_federation.node.from_files import FromFiles, Value
+from mcp_federation.node.servers.from_files import FromFiles, Value
 
 MAX_CONFIG_BYTES = 4 * 1024 * 1024
 _FILE = "file:"

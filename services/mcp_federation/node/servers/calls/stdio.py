@@ -14,10 +14,10 @@ from mcp.shared.message import SessionMessage
 from msgspec import UNSET, Raw
 
 from mcp_federation.errors import ServerUnavailable
-from mcp_federation.node.calls.calling import Disconnected, OnProgress, Outcome, tell, too_late
-from mcp_federation.node.calls.results import BrokenContract, Results
-from mcp_federation.node.calls.wire import Requests, cancelled, decode, progress_of, refusal
-from mcp_federation.node.child import Child
+from mcp_federation.node.servers.calls.calling import Disconnected, OnProgress, Outcome, tell, too_late
+from mcp_federation.node.servers.calls.results import BrokenContract, Results
+from mcp_federation.node.servers.calls.wire import Requests, cancelled, decode, progress_of, refusal
+from mcp_federation.node.servers.child import Child
 
 FIRST_ID = 1_000_000_000
 """The SDK counts its own ids from 1; servers that take no strings as ids are left in peace."""

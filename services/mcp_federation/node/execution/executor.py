@@ -29,11 +29,11 @@ from mcp_federation.errors import (
     ToolNotFound,
 )
 from mcp_federation.logs import get_logger
-from mcp_federation.node.caller import Caller
-from mcp_federation.node.outcomes import Outcomes, fingerprint
-from mcp_federation.node.registrar import Registrar
-from mcp_federation.node.server import SupervisedServer
-from mcp_federation.node.standstill import Standstill
+from mcp_federation.node.execution.caller import Caller
+from mcp_federation.node.execution.outcomes import Outcomes, fingerprint
+from mcp_federation.node.execution.standstill import Standstill
+from mcp_federation.node.publication.registrar import Registrar
+from mcp_federation.node.servers.server import SupervisedServer
 from mcp_federation.node.tools import LocalTool
 from mcp_federation.privacy.publisher import RecordPublisher
 

@@ -11,9 +11,9 @@ from mcp_federation.contract.mcp import hints
 from mcp_federation.contract.messages import Probe, ProbeAnswer, decode, encode
 from mcp_federation.contract.subjects import PROBE
 from mcp_federation.errors import FederationError, ServerUnavailable
-from mcp_federation.node.registrar import Registrar
-from mcp_federation.node.samples import sample_arguments
-from mcp_federation.node.server import SupervisedServer
+from mcp_federation.node.publication.registrar import Registrar
+from mcp_federation.node.publication.samples import sample_arguments
+from mcp_federation.node.servers.server import SupervisedServer
 from mcp_federation.node.tools import LocalTool
 
 LIST_TIMEOUT: Final = 10.0

@@ -22,12 +22,19 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from mcp_federation.errors import ServerUnavailable
-from mcp_federation.node.calls.calling import Disconnected, OnProgress, Outcome, replaced, tell, too_late
-from mcp_federation.node.calls.declared import Declared
-from mcp_federation.node.calls.events import EventStream, TooLong
-from mcp_federation.node.calls.refused import refused
-from mcp_federation.node.calls.results import BrokenContract, Results
-from mcp_federation.node.calls.wire import Incoming, Requests, decode, progress_of, refusal
+from mcp_federation.node.servers.calls.calling import (
+    Disconnected,
+    OnProgress,
+    Outcome,
+    replaced,
+    tell,
+    too_late,
+)
+from mcp_federation.node.servers.calls.declared import Declared
+from mcp_federation.node.servers.calls.events import EventStream, TooLong
+from mcp_federation.node.servers.calls.refused import refused
+from mcp_federation.node.servers.calls.results import BrokenContract, Results
+from mcp_federation.node.servers.calls.wire import Incoming, Requests, decode, progress_of, refusal
 
 CONNECT_TIMEOUT = 10.0
 KEEP_ALIVE = 4.0

@@ -17,14 +17,14 @@ from mcp_federation.bus.handling import stop_task
 from mcp_federation.contract.messages import ServerState
 from mcp_federation.errors import ServerUnavailable
 from mcp_federation.logs import get_logger
-from mcp_federation.node.calls.calling import OnProgress, Outcome
-from mcp_federation.node.calls.declared import Declared
-from mcp_federation.node.calls.slots import Slots
-from mcp_federation.node.config import BrokenSpec, HttpSpec, Spec
-from mcp_federation.node.faults import Ended, reason_of
-from mcp_federation.node.link import Link
-from mcp_federation.node.session import Session
-from mcp_federation.node.toolboxes import ToolboxSpec
+from mcp_federation.node.servers.calls.calling import OnProgress, Outcome
+from mcp_federation.node.servers.calls.declared import Declared
+from mcp_federation.node.servers.calls.slots import Slots
+from mcp_federation.node.servers.config import BrokenSpec, HttpSpec, Spec
+from mcp_federation.node.servers.faults import Ended, reason_of
+from mcp_federation.node.servers.link import Link
+from mcp_federation.node.servers.session import Session
+from mcp_federation.node.servers.toolboxes import ToolboxSpec
 from mcp_federation.node.tools import LocalTool, to_local_tools
 
 log = get_logger("node")

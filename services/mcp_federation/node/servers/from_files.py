@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcp_federation.node.faults import Ended
+from mcp_federation.node.servers.faults import Ended
 
 MAX_BYTES = 64 * 1024
 

@@ -3,8 +3,8 @@
 import mcp_types
 from mcp import Client, MCPError
 
-from mcp_federation.node.calls.sdk import Sent, watch_sent
-from mcp_federation.node.faults import Ended
+from mcp_federation.node.servers.calls.sdk import Sent, watch_sent
+from mcp_federation.node.servers.faults import Ended
 
 MAX_PAGES = 1000
 MAX_TOOLS = 10_000

@@ -11,15 +11,15 @@ from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 
 from mcp_federation.bus.handling import stop_task
 from mcp_federation.logs import get_logger
-from mcp_federation.node.calls.calling import Calls
-from mcp_federation.node.calls.declared import Declared
-from mcp_federation.node.config import BrokenSpec, HttpSpec, Spec, StdioSpec
-from mcp_federation.node.faults import Ended, reason_of
-from mcp_federation.node.link import Link
-from mcp_federation.node.listing import list_tools
-from mcp_federation.node.stderr_tail import StderrTail
-from mcp_federation.node.toolboxes import ToolboxSpec
-from mcp_federation.node.transport import open_connection
+from mcp_federation.node.servers.calls.calling import Calls
+from mcp_federation.node.servers.calls.declared import Declared
+from mcp_federation.node.servers.config import BrokenSpec, HttpSpec, Spec, StdioSpec
+from mcp_federation.node.servers.faults import Ended, reason_of
+from mcp_federation.node.servers.link import Link
+from mcp_federation.node.servers.listing import list_tools
+from mcp_federation.node.servers.stderr_tail import StderrTail
+from mcp_federation.node.servers.toolboxes import ToolboxSpec
+from mcp_federation.node.servers.transport import open_connection
 
 log = get_logger("node")
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from mcp_federation.errors import ServerDown, ServerUnavailable, ToolFailed
 from mcp_federation.logs import get_logger
-from mcp_federation.node.calls.calling import Calls, Disconnected, OnProgress, Outcome
-from mcp_federation.node.calls.declared import Declared
-from mcp_federation.node.calls.results import BrokenContract
-from mcp_federation.node.faults import MAX_REASON
+from mcp_federation.node.servers.calls.calling import Calls, Disconnected, OnProgress, Outcome
+from mcp_federation.node.servers.calls.declared import Declared
+from mcp_federation.node.servers.calls.results import BrokenContract
+from mcp_federation.node.servers.faults import MAX_REASON
 
 log = get_logger("node")
 

@@ -16,21 +16,21 @@ from mcp.client.stdio import get_default_environment
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from mcp_federation.node.calls.calling import Calls
-from mcp_federation.node.calls.declared import Declared
-from mcp_federation.node.calls.http import CONNECT_TIMEOUT, ENVELOPE, HttpCalls
-from mcp_federation.node.calls.python import PythonCalls
-from mcp_federation.node.calls.results import Results
-from mcp_federation.node.calls.sdk import HttpClient, SdkCalls, Sent, watch_sent
-from mcp_federation.node.calls.stdio import Pipe, StdioCalls
-from mcp_federation.node.calls.wire import CLIENT_INFO, Requests
-from mcp_federation.node.child import Child
-from mcp_federation.node.config import HttpSpec, StdioSpec
-from mcp_federation.node.faults import Ended, first_of
-from mcp_federation.node.from_files import read_values
-from mcp_federation.node.sse import sse_transport
-from mcp_federation.node.stderr_tail import StderrTail
-from mcp_federation.node.toolboxes import ToolboxSpec
+from mcp_federation.node.servers.calls.calling import Calls
+from mcp_federation.node.servers.calls.declared import Declared
+from mcp_federation.node.servers.calls.http import CONNECT_TIMEOUT, ENVELOPE, HttpCalls
+from mcp_federation.node.servers.calls.python import PythonCalls
+from mcp_federation.node.servers.calls.results import Results
+from mcp_federation.node.servers.calls.sdk import HttpClient, SdkCalls, Sent, watch_sent
+from mcp_federation.node.servers.calls.stdio import Pipe, StdioCalls
+from mcp_federation.node.servers.calls.wire import CLIENT_INFO, Requests
+from mcp_federation.node.servers.child import Child
+from mcp_federation.node.servers.config import HttpSpec, StdioSpec
+from mcp_federation.node.servers.faults import Ended, first_of
+from mcp_federation.node.servers.from_files import read_values
+from mcp_federation.node.servers.sse import sse_transport
+from mcp_federation.node.servers.stderr_tail import StderrTail
+from mcp_federation.node.servers.toolboxes import ToolboxSpec
 
 READ_TIMEOUT = 300.0
 

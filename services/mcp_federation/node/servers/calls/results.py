@@ -7,9 +7,9 @@ from msgspec import UNSET, Raw, Struct
 
 from mcp_federation.contract.text import check_utf8
 from mcp_federation.errors import PayloadTooLarge, ToolFailed
-from mcp_federation.node.calls.calling import Outcome
-from mcp_federation.node.calls.declared import Declared, UnusableSchema
-from mcp_federation.node.calls.wire import MaybeRaw
+from mcp_federation.node.servers.calls.calling import Outcome
+from mcp_federation.node.servers.calls.declared import Declared, UnusableSchema
+from mcp_federation.node.servers.calls.wire import MaybeRaw
 
 
 class _Text(Struct, tag_field="type", tag="text"):

@@ -26,9 +26,9 @@ from mcp_federation.contract.names import check_local_name
 from mcp_federation.contract.subjects import SUBMISSION, SUBMISSION_STREAM, SUBMIT, node_queue
 from mcp_federation.errors import Conflict, InvalidRequest, RegistrationRefused, ServerUnavailable
 from mcp_federation.logs import get_logger
-from mcp_federation.node.config import HttpSpec
-from mcp_federation.node.registrar import Registrar
-from mcp_federation.node.server import SupervisedServer
+from mcp_federation.node.publication.registrar import Registrar
+from mcp_federation.node.servers.config import HttpSpec
+from mcp_federation.node.servers.server import SupervisedServer
 from mcp_federation.node.tools import LocalTool
 
 log = get_logger("node")

@@ -19,7 +19,7 @@ from mcp.shared.message import SessionMessage
 from mcp_types import INTERNAL_ERROR, JSONRPCRequest, jsonrpc_message_adapter
 from pydantic import ValidationError
 
-from mcp_federation.node.faults import Ended
+from mcp_federation.node.servers.faults import Ended
 
 Incoming = SessionMessage | Exception
 

@@ -23,9 +23,9 @@ from mcp_federation.contract.messages import (
 from mcp_federation.contract.subjects import CATALOG, CATALOG_STREAM, EXECUTE
 from mcp_federation.errors import FederationError, InvalidRequest, PayloadTooLarge
 from mcp_federation.logs import get_logger
-from mcp_federation.node.decisions import RENEW_AFTER, Decision
-from mcp_federation.node.judgements import Judgements
-from mcp_federation.node.progress import RegistrationProgress
+from mcp_federation.node.publication.decisions import RENEW_AFTER, Decision
+from mcp_federation.node.publication.judgements import Judgements
+from mcp_federation.node.publication.progress import RegistrationProgress
 from mcp_federation.node.tools import LocalTool
 
 log = get_logger("node")

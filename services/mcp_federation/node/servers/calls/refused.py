@@ -3,7 +3,7 @@
 from http import HTTPStatus
 
 from mcp_federation.errors import Overloaded, PayloadTooLarge, ServerUnavailable
-from mcp_federation.node.calls.calling import Disconnected
+from mcp_federation.node.servers.calls.calling import Disconnected
 
 RETRY_AFTER_MS = 1000
 """Where a server that is at its limit does not say itself when to try again."""

@@ -18,7 +18,7 @@ from mcp_federation.contract.messages import (
 )
 from mcp_federation.contract.subjects import REGISTER, RULING, RULING_STREAM, Header
 from mcp_federation.errors import DeadlineExceeded, FederationError, InvalidRequest, NodeUnavailable
-from mcp_federation.node.decisions import Decision, decision, refusal
+from mcp_federation.node.publication.decisions import Decision, decision, refusal
 from mcp_federation.node.tools import LocalTool
 
 REGISTER_TIMEOUT = 2.5

@@ -18,7 +18,7 @@ from mcp.server.mcpserver import MCPServer
 
 from mcp_federation.errors import InvalidRequest
 from mcp_federation.logs import get_logger
-from mcp_federation.node.config import BrokenSpec
+from mcp_federation.node.servers.config import BrokenSpec
 
 log = get_logger("node")
 

@@ -15,8 +15,8 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from mcp_federation.contract.messages import Progress
-from mcp_federation.node.calls.calling import Disconnected
-from mcp_federation.node.faults import call_error
+from mcp_federation.node.servers.calls.calling import Disconnected
+from mcp_federation.node.servers.faults import call_error
 from mcp_federation.version import VERSION
 
 if TYPE_CHECKING:

@@ -15,10 +15,17 @@ from pydantic import ValidationError
 from mcp_federation.contract.messages import Progress
 from mcp_federation.contract.text import PIECE
 from mcp_federation.errors import ToolFailed
-from mcp_federation.node.calls.calling import Disconnected, OnProgress, Outcome, OwnTasks, replaced, tell
-from mcp_federation.node.calls.refused import refused
-from mcp_federation.node.calls.results import BrokenContract, Results
-from mcp_federation.node.faults import call_error, is_lost
+from mcp_federation.node.servers.calls.calling import (
+    Disconnected,
+    OnProgress,
+    Outcome,
+    OwnTasks,
+    replaced,
+    tell,
+)
+from mcp_federation.node.servers.calls.refused import refused
+from mcp_federation.node.servers.calls.results import BrokenContract, Results
+from mcp_federation.node.servers.faults import call_error, is_lost
 
 _OF_THE_WIRE = ("content-encoding", "content-length", "transfer-encoding")
 """Headers that are about the body as it came, which is decoded here."""

@@ -10,7 +10,7 @@ from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
 from mcp_types import CallToolResult, InputRequiredResult
 
-from mcp_federation.node.calls.results import BrokenContract
+from mcp_federation.node.servers.calls.results import BrokenContract
 
 Converted = CallToolResult | InputRequiredResult
 

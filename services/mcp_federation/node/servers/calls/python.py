@@ -21,12 +21,12 @@ from mcp_types import SERVER_INFO_META_KEY, CallToolResult, TextContent
 
 from mcp_federation.errors import Overloaded, ServerUnavailable, ToolFailed
 from mcp_federation.logs import get_logger
-from mcp_federation.node.calls.calling import OnProgress, Outcome, OwnTasks, too_late
-from mcp_federation.node.calls.prepared import Converted, PreparedTool, returns_texts
-from mcp_federation.node.calls.results import BrokenContract, Results
-from mcp_federation.node.calls.sdk import SdkCalls, Told
-from mcp_federation.node.calls.steps import Steps
-from mcp_federation.node.faults import call_error
+from mcp_federation.node.servers.calls.calling import OnProgress, Outcome, OwnTasks, too_late
+from mcp_federation.node.servers.calls.prepared import Converted, PreparedTool, returns_texts
+from mcp_federation.node.servers.calls.results import BrokenContract, Results
+from mcp_federation.node.servers.calls.sdk import SdkCalls, Told
+from mcp_federation.node.servers.calls.steps import Steps
+from mcp_federation.node.servers.faults import call_error
 
 log = get_logger("node")
 
