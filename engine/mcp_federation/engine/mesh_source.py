@@ -159,7 +159,9 @@ class NatsMesh:
             await measured.caught_up(PERFORMANCE_TIMEOUT)
         except DeadlineExceeded:
             log.info("performance_unknown", source=self.label)
-        return catalog, FederationClient(bus, catalog)
+        client = FederationClient(bus, catalog)
+        stack.push_async_callback(client.close)
+        return catalog, client
 
     def _measure(self, message: PerformanceMessage) -> None:
         if message.count:
