@@ -1,6 +1,7 @@
 import json
 from collections.abc import Sequence
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from aiohttp import web
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from mcp_federation.engine import tool_index
 from mcp_federation.engine.documents import tool_spec
 from mcp_federation.engine.pareto import Performance
 from mcp_federation.engine.rag import RAGMCPEngine
@@ -142,6 +144,27 @@ async def test_a_tool_that_is_added_changed_or_removed_is_found_as_it_is() -> No
     assert matched(await made.execute_rag_mcp_pipeline("tide")) == ["oven@acme"]
     made.pareto_registry.remove_mcp("oven@acme")
     assert "oven@acme" not in names(await made.execute_rag_mcp_pipeline("tide"))
+
+
+async def test_a_filter_looks_at_all_tools_anew_only_after_one_of_them_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = Mock(wraps=tool_index._fits)
+    monkeypatch.setattr(tool_index, "_fits", looks)
+    made, development = engine(), {"filter_category": "development"}
+    registry = made.pareto_registry
+    for index in range(500):
+        registry.add_mcp(tool_spec(f"git_commit{index}", "acme", description=f"Gizmo number {index}."))
+    await made.execute_rag_mcp_pipeline("gizmo", development)
+    looks.reset_mock()
+    assert matched(await made.execute_rag_mcp_pipeline("gizmo number 7", development))
+    assert looks.call_count < 100
+    spec = tool_spec("git_commit7", "acme", description="Gizmo number 7.")
+    spec.category = MCPCategory.COMMUNICATION
+    registry.add_mcp(spec)
+    for category in MCPCategory.DEVELOPMENT, MCPCategory.COMMUNICATION:
+        result = await made.execute_rag_mcp_pipeline("gizmo number 7", {"filter_category": category})
+        assert ("git_commit7@acme" in names(result)) == (category == MCPCategory.COMMUNICATION)
 
 
 async def test_many_tools_are_indexed_whole_before_the_first_answer() -> None:

@@ -40,7 +40,7 @@ SPARE = 4
 
 MAX_RECOMMENDED = MAX_TOP_K // SPARE
 
-_INDEX_BATCH = 100
+_INDEX_BATCH = 10
 """Tools that are indexed before other tasks of the event loop get their turn."""
 
 

@@ -31,6 +31,7 @@ class ToolIndex:
         self._vectors = vectors
         self._tools: dict[str, str] = {}
         self._providers: dict[str, dict[str, MCPToolSpec]] = {}
+        self._kept: dict[tuple[MCPCategory | None, bool], set[str]] = {}
 
     @property
     def names(self) -> Iterable[str]:
@@ -39,6 +40,7 @@ class ToolIndex:
 
     def put(self, spec: MCPToolSpec) -> None:
         """Have the spec found as it is now."""
+        self._kept.clear()
         tool = blake2b(
             "\0".join(what_tool(spec)).encode("utf-8", "surrogatepass"), digest_size=16
         ).hexdigest()
@@ -50,6 +52,7 @@ class ToolIndex:
 
     def remove(self, name: str) -> None:
         """Forget the spec; unknown ones are no error. Its tool is found by the other providers."""
+        self._kept.clear()
         tool = self._tools.pop(name, None)
         if tool is None:
             return
@@ -107,10 +110,21 @@ class ToolIndex:
         return [Found(specs, hit) for hit in hits if (specs := self._specs(hit.key, category))]
 
     def _keep(self, category: MCPCategory | None, *, runnable: bool = False) -> Keep:
-        return lambda tool: any(spec.runnable or not runnable for spec in self._specs(tool, category))
+        wanted = category, runnable
+        if wanted not in self._kept:
+            self._kept[wanted] = {
+                tool
+                for tool, providers in self._providers.items()
+                if any(_fits(spec, category, runnable=runnable) for spec in providers.values())
+            }
+        return self._kept[wanted].__contains__
 
     def _specs(self, tool: str, category: MCPCategory | None) -> list[MCPToolSpec]:
         """The tool's providers, best first."""
         specs = self._providers.get(tool, {}).values()
-        kept = [spec for spec in specs if category is None or spec.category == category]
+        kept = [spec for spec in specs if _fits(spec, category)]
         return sorted(kept, key=lambda spec: (not spec.runnable, -spec.pareto_score, spec.name))
+
+
+def _fits(spec: MCPToolSpec, category: MCPCategory | None, *, runnable: bool = False) -> bool:
+    return (category is None or spec.category == category) and (spec.runnable or not runnable)
