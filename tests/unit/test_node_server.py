@@ -24,7 +24,7 @@ from mcp_federation.node.servers.server import SupervisedServer
 from mcp_federation.node.servers.toolboxes import ToolboxSpec
 from tests.support.http_peer import HttpPeer
 from tests.support.nats_server import eventually
-from tests.support.node_servers import hurry, plain, sdk_over_stdio
+from tests.support.node_servers import PATIENCE, hurry, plain, sdk_over_stdio
 from tests.support.plain_servers import (
     BANNER,
     CALLS_ITSELF_NOTHING,
@@ -36,6 +36,7 @@ from tests.support.plain_servers import (
     NEVER_ANSWERS,
     NEW,
     NONSENSE,
+    RESTLESS,
 )
 from tests.support.sdk_servers import HttpServer, sdk_server
 from tests.support.supervised import Run, Watched, supervising
@@ -258,10 +259,24 @@ async def test_a_poll_is_not_answered_by_a_cache(run: Run) -> None:
 
 async def test_a_list_that_stays_the_same_is_no_change(run: Run) -> None:
     box = await run(plain(), poll_interval=0.02)
-    states = len(box.states)
+    states, tools = len(box.states), box.server.tools
     while (await box.seen())["polls"] < 5:
         pass
     assert len(box.states) == states
+    assert box.server.tools is tools
+
+
+async def test_a_server_that_tells_of_changes_without_end_is_looked_at_now_and_then(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "LOOK_PAUSE", PATIENCE)
+    box = await run(plain(RESTLESS), poll_interval=PATIENCE)
+    for _ in range(20):
+        assert (await box.seen())["polls"] <= 2
+    with pytest.raises(ServerUnavailable):
+        await box.call("crash")
+    async with asyncio.timeout(PATIENCE / 2):  # that it ended is seen at once
+        assert (await box.call("echo", text="a")).text == "a"
 
 
 async def test_a_tool_that_cannot_be_published_is_logged_once(run: Run) -> None:

@@ -62,6 +62,7 @@ class SupervisedServer:
         self._poll_interval = poll_interval
         self.tools: list[LocalTool] = []
         self.unfit: dict[str, str] = {}
+        self._listed_last: tuple[list[mcp_types.Tool], str] | None = None
         self.title = ""
         self.instructions = ""
         limit = getattr(spec, "max_concurrency", None) or max_concurrency
@@ -233,28 +234,34 @@ class SupervisedServer:
 
     def _take(self, client: Client, listed: list[mcp_types.Tool]) -> None:
         info = client.server_info
-        tools, unfit = to_local_tools(
-            self.name,
-            listed,
-            version=info.version if info else "",
-            only_tool_is_server=isinstance(self._spec, ToolboxSpec),
-        )
-        for name, reason in unfit.items():
-            if name not in self.unfit:
-                log.warn("tool_unfit", server=self.name, tool=name, reason=reason)
-        changed = (tools, unfit) != (self.tools, self.unfit) or self._state.state != "ready"
-        self.tools, self.unfit = tools, unfit
+        changed = self._state.state != "ready"
+        version = info.version if info else ""
+        if self._listed_last != (listed, version):  # or the digests, which take a while, are the same
+            self._listed_last = listed, version
+            changed |= self._take_tools(listed, version)
         self.title = (info.title if info else None) or ""
         self.instructions = client.instructions or ""
-        self._declared.take(listed)
         if self._state.state != "ready":
             self._patience = max(HANG_PATIENCE, 2 * (asyncio.get_running_loop().time() - self._began))
         if changed:
-            log.info("server_ready", server=self.name, tools=len(tools))
+            log.info("server_ready", server=self.name, tools=len(self.tools))
             self._set_state("ready", "")
         self._settled.set()
         self._link.has_looked("ready")
         self._note_listed()
+
+    def _take_tools(self, listed: list[mcp_types.Tool], version: str) -> bool:
+        """Whether that makes other tools than before."""
+        tools, unfit = to_local_tools(
+            self.name, listed, version=version, only_tool_is_server=isinstance(self._spec, ToolboxSpec)
+        )
+        for name, reason in unfit.items():
+            if name not in self.unfit:
+                log.warn("tool_unfit", server=self.name, tool=name, reason=reason)
+        before = self.tools, self.unfit
+        self.tools, self.unfit = tools, unfit
+        self._declared.take(listed)
+        return before != (tools, unfit)
 
     def _set_state(self, state: Any, reason: str, restarts: int | None = None) -> None:
         self._state = ServerState(

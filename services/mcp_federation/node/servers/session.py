@@ -29,6 +29,9 @@ NONSENSE_PATIENCE = 5.0
 STOP_TIMEOUT = 8.0
 LIST_TIMEOUT = 20.0
 LISTEN_PAUSE = 0.5
+LOOK_PAUSE = 0.25
+"""Seconds between two looks at the list at least, whatever the server tells of changes."""
+
 
 OnList = Callable[[Client, list[mcp_types.Tool]], None]
 
@@ -63,6 +66,7 @@ class Session:
         self._max_concurrency = max_concurrency
         self._max_payload = max_payload
         self._wake = asyncio.Event()
+        self._ended = asyncio.Event()
         self._fault = ""
         self._nonsense = ""
         self._starting: anyio.CancelScope | None = None
@@ -82,6 +86,7 @@ class Session:
     def end(self, fault: str = "it ended") -> None:
         """The connection is over: wake whoever watches it."""
         self._fault = self._fault or fault
+        self._ended.set()
         self._wake.set()
 
     def give_up_start(self) -> bool:
@@ -174,6 +179,8 @@ class Session:
                     self._on_list(client, await list_tools(client))
             except TimeoutError:
                 raise Ended(f"it did not list its tools within {LIST_TIMEOUT:g} s") from None
+            with anyio.move_on_after(min(LOOK_PAUSE, self._poll_interval)):
+                await self._ended.wait()
 
     async def _listen(self, client: Client) -> None:
         """Be told of changes by servers of the 2026-07-28 revision; older ones notify by themselves."""
