@@ -17,7 +17,7 @@ from mcp_federation.privacy.histogram import (
     Histogram,
     moved,
 )
-from mcp_federation.privacy.noise import LaplaceNoise, _laplace
+from mcp_federation.privacy.noise import AT_ONCE, LaplaceNoise, _laplace
 
 parts = st.integers(-200, 200)
 
@@ -95,6 +95,14 @@ def test_the_number_of_executions_stays_what_it_is(executions: list[float | None
 def test_opendp_agrees_about_what_a_draw_hides(scale: float, change: int) -> None:
     measurement: Any = _laplace(scale)
     assert float(measurement.map(change)) <= change / scale * (1 + 1e-6)
+
+
+def test_no_draw_is_given_twice_and_each_is_of_its_own_scale() -> None:
+    noise = LaplaceNoise()
+    narrow = [noise.draw(0.01) for _ in range(2 * AT_ONCE)]
+    wide = [noise.draw(1e8) for _ in range(2 * AT_ONCE)]
+    assert set(narrow) == {0}
+    assert len(set(wide)) == 2 * AT_ONCE
 
 
 def test_opendp_draws_what_is_needed() -> None:
