@@ -1,6 +1,7 @@
 """What leaves of a record, and how records leave."""
 
 import asyncio
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from mcp_federation.errors import (
     PayloadTooLarge,
     ToolFailed,
 )
+from mcp_federation.privacy.accountant import Accountant
 from mcp_federation.privacy.policy import Policy
 from mcp_federation.privacy.publisher import MAX_BATCH, RecordPublisher
 from mcp_federation.privacy.records import anonymous, observation
@@ -316,6 +318,31 @@ async def test_statistics_wait_while_the_bus_is_away_and_leave_once() -> None:
     await publisher.stop()
     [kept] = bus.kept()
     assert len(decode(kept.payload, StatisticsBatch).statistics) == 1
+
+
+async def test_calls_go_on_while_the_account_is_waited_for(
+    bus: WatchedBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher = RecordPublisher(bus, "acme", policy=Policy(k=2), interval=LONG)
+    loop, is_there = asyncio.get_running_loop(), threading.Event()
+    begin = Accountant.__enter__
+
+    def call() -> None:
+        publisher.add(a_record())
+        is_there.set()
+
+    def wait_for_a_call(account: Accountant) -> Accountant:
+        loop.call_soon_threadsafe(call)
+        assert is_there.wait(10), "the loop stands still"
+        return begin(account)
+
+    monkeypatch.setattr(Accountant, "__enter__", wait_for_a_call)
+    publisher.add(a_record())
+    publisher.add(a_record())
+    await publisher.start()
+    await publisher.stop()
+    [kept] = bus.kept()
+    assert decode(kept.payload, StatisticsBatch).statistics[0].tally.count == 3
 
 
 async def test_nothing_leaves_without_its_account_nor_beyond_it_after_a_restart(

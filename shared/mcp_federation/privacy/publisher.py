@@ -132,7 +132,7 @@ class RecordPublisher:
     async def _publish(self) -> None:
         """One round: send all that waits; keep what the bus does not take now."""
         if self._gatherer is not None:
-            self._pending.extend(self._released(self._gatherer))
+            self._pending.extend(await self._released(self._gatherer))
         leaving = list(self._pending)
         self._pending.clear()
         _shuffle(leaving)
@@ -149,9 +149,13 @@ class RecordPublisher:
             self._pending.extendleft(leaving)
             self._drop_oldest()
 
-    def _released(self, gatherer: Gatherer) -> list[Statistics]:
+    async def _released(self, gatherer: Gatherer) -> list[Statistics]:
+        ripe = gatherer.ripe()
+        if not ripe:
+            return []
         try:
-            released = gatherer.release(time.time())
+            # In a thread: it waits for the disk, and for other processes.
+            paid = await asyncio.to_thread(gatherer.spend, ripe, time.time())
         except InternalError as error:
             if not self._unaccounted:
                 log.warn(
@@ -160,7 +164,7 @@ class RecordPublisher:
             self._unaccounted = True
             return []
         self._unaccounted = False
-        return released
+        return gatherer.released(paid)
 
     def _fitting(self, leaving: list[Leaving]) -> int:
         """How many of the last ones go into one message; at least one."""

@@ -1,4 +1,4 @@
-"""Statistics instead of records: gathered by tool, released with noise once they are about enough. Pure.
+"""Statistics instead of records: gathered by tool, released with noise once they are about enough.
 
 The guarantee is differential privacy under the change of one execution: whatever its outcome and its
 latency were, what is published is nearly as likely (by a factor of at most e^epsilon). That an execution
@@ -10,6 +10,7 @@ Of each execution stays where it lies in a histogram, until that is released; no
 
 import math
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mcp_federation.contract.messages import Record, Statistics, Tally
@@ -101,21 +102,31 @@ class Gatherer:
             self._tools.popitem(last=False)
 
     def release(self, now: float) -> list[Statistics]:
-        """What may leave at `now` (wall clock, in seconds); each execution leaves once.
+        """What may leave at `now`; see `spend`."""
+        return self.released(self.spend(self.ripe(), now))
+
+    def ripe(self) -> dict[Key, int]:
+        """The tools that there are enough executions of, by the policy, and how many those are."""
+        return {key: it.count for key, it in self._tools.items() if it.count >= self._policy.k}
+
+    def spend(self, ripe: Mapping[Key, int], now: float) -> list[Key]:
+        """Of which of these statistics may leave at `now` (wall clock, in seconds): it is paid for.
+
+        This waits for a file, and works on nothing else: it may run in a thread.
 
         Raises:
             InternalError: what was spent cannot be known or kept, so that nothing may leave.
         """
-        enough = {key: it for key, it in self._tools.items() if it.count >= self._policy.k}
-        if not enough:
+        if not ripe:
             return []
         with self._accountant:
-            due = [
-                key
-                for key, it in enough.items()
-                if it.count >= self._least(key, now) and self._spend(key, now)
+            return [
+                key for key, count in ripe.items() if count >= self._least(key, now) and self._spend(key, now)
             ]
-        return [self._statistics(key, enough[key]) for key in due]
+
+    def released(self, paid: Iterable[Key]) -> list[Statistics]:
+        """The statistics of tools that were paid for; each execution leaves once."""
+        return [self._statistics(key, self._tools[key]) for key in paid if key in self._tools]
 
     def close(self) -> None:
         """Let go of the account."""
