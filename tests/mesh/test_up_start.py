@@ -1,15 +1,21 @@
 """Starts of `mcp-federation up` that come to nothing: broken off, or with something in the way."""
 
+import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from mcp_federation.errors import Conflict
 from mcp_federation.mesh.state import StateDir
+from mcp_federation.mesh.up import up
+from mcp_federation.settings import load_settings
 from tests.support.nats_server import eventually
 
 pytestmark = [pytest.mark.mesh, pytest.mark.timeout(120)]
@@ -52,6 +58,14 @@ async def test_a_start_that_is_broken_off_ends_well_and_leaves_nothing(
     assert (command.returncode, error) == (0, "")
     assert "ready" not in out
     assert commands_on(tmp_path) == []
+
+
+async def test_a_second_start_in_the_same_place_names_the_first_and_not_its_port(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        async with StateDir(tmp_path).locked():
+            settings = load_settings(state_dir=tmp_path, port=taken.getsockname()[1])
+            with pytest.raises(Conflict, match="already runs"):
+                await up(settings, asyncio.Event(), demo=False, console=Console())
 
 
 def test_a_process_that_cannot_start_ends_it_all_with_its_reason_in_one_line(tmp_path: Path) -> None:

@@ -185,6 +185,14 @@ async def test_a_terminal_gets_a_table_with_the_first_paragraph_and_whole_names(
     assert "…" not in shown
 
 
+async def test_a_terminal_is_told_the_arguments_as_a_call_takes_them(terminal: Terminal) -> None:
+    made, _ = await client("clock")
+    with redirect_stdout(terminal):
+        show_tools(made, made.discover(), "")
+    await made.catalog.stop()
+    assert "text=" in terminal.getvalue()
+
+
 async def test_a_long_description_is_cut_even_where_no_blank_divides_it(terminal: Terminal) -> None:
     made, publisher = await client()
     await publisher.publish("clock", "時" * 300)

@@ -54,6 +54,33 @@ def test_the_table_says_what_runs_where(tmp_path: Path) -> None:
     assert ["bad", "-", "failed"] in rows
 
 
+def test_of_many_tools_the_first_are_named(tmp_path: Path) -> None:
+    def row(count: int) -> str:
+        names = tuple(f"git.t{number}" for number in range(count))
+        server = RunningServer("acme", ServerState(name="git", state="ready", tools=count), names)
+        text = shown(replace(ready(tmp_path), servers=(server,)))
+        return next(line for line in text.splitlines() if "acme" in line)
+
+    assert " t0, t1, t2, t3 " in row(4)
+    assert " t0, t1, t2, 9 more " in row(12)
+
+
+def test_a_long_state_directory_takes_no_room_of_the_others(tmp_path: Path) -> None:
+    far = tmp_path / ("a folder with a long name" * 4)
+    lines = shown(replace(ready(tmp_path), state_dir=far), 80).splitlines()
+    assert f"  state       {far}" in lines
+    assert any(line.rstrip().endswith("pid 12, open: --token closes it") for line in lines)
+
+
+def test_the_state_directory_is_shown_as_one_would_write_it_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "  state       .mcp-federation\n" in shown(
+        replace(ready(tmp_path), state_dir=tmp_path / ".mcp-federation")
+    )
+
+
 def test_tools_that_are_not_published_are_told_with_what_to_do(tmp_path: Path) -> None:
     waiting = RefusedTool(name="time.set", decision="quarantined", why="it does more; and more")
     rejected = RefusedTool(name="time.gone", decision="rejected", why="it \x1b[2Jhides")

@@ -27,6 +27,18 @@ async def test_a_second_mesh_on_the_same_directory_is_refused(
                 pass
 
 
+async def test_where_the_mesh_is_that_has_the_directory_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_federation.mesh.state.LOCK_PATIENCE", 0.0)
+    running = StateDir(tmp_path)
+    async with running.locked():
+        running.write_mesh(MESH)
+        with pytest.raises(Conflict, match=f"already runs on {tmp_path}, at {MESH.edge_url}$"):
+            async with StateDir(tmp_path).locked():
+                pass
+
+
 async def test_a_directory_that_is_about_to_be_free_is_waited_for(tmp_path: Path) -> None:
     with (tmp_path / "lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)

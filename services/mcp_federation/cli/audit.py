@@ -16,7 +16,7 @@ from rich.text import Text
 from mcp_federation.bus.protocol import Bus, Stored
 from mcp_federation.cli.client import run_on_bus
 from mcp_federation.cli.findings import DECISION_STYLES
-from mcp_federation.cli.output import print_json, print_row
+from mcp_federation.cli.output import add_names, print_json, print_row
 from mcp_federation.contract.messages import AuditRecord, decode, encode
 from mcp_federation.contract.names import federated_name
 from mcp_federation.contract.subjects import AUDIT_STREAM
@@ -135,18 +135,16 @@ def _show_table(console: Console, records: list[AuditRecord]) -> None:
         return
     table = Table(box=box.SIMPLE_HEAD, header_style="bold")
     table.add_column("when", no_wrap=True)
-    table.add_column("tool", overflow="fold", style="cyan", ratio=2)
+    add_names(table, console, (federated_name(record.name, record.node) for record in records))
     table.add_column("decision", no_wrap=True)
-    table.add_column("by", overflow="fold", ratio=1)
-    table.add_column("why", overflow="fold", ratio=3)
+    table.add_column("why", overflow="fold", ratio=1)
     for record in records:
         decision = outcome(record)
         table.add_row(
-            _time(record.at),
+            f"{datetime.fromtimestamp(record.at):%Y-%m-%d %H:%M}",
             safe_text(federated_name(record.name, record.node)),
             Text(decision, DECISION_STYLES.get(decision, "")),
-            safe_text(_who(record)),
-            safe_text(_why(record)),
+            safe_text(_by(record) + _why(record)),
         )
     console.print(table)
 
@@ -176,6 +174,11 @@ def _who(record: AuditRecord) -> str:
     if record.ruling is not None:
         return record.ruling.by
     return (record.verdict.reviewer if record.verdict else "") or "policy"
+
+
+def _by(record: AuditRecord) -> str:
+    """The person who decided, for in front of the reason; nothing where it was policy."""
+    return "" if (who := _who(record)) == "policy" else f"{who}: "
 
 
 def _why(record: AuditRecord) -> str:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from mcp_federation.catalog.state import CatalogTool
 from mcp_federation.cli.client import run_client
-from mcp_federation.cli.output import print_json, print_row
+from mcp_federation.cli.output import add_names, print_json, print_row
 from mcp_federation.client import FederationClient
 from mcp_federation.mesh.terminal import make_console, safe_text
 
@@ -86,17 +86,23 @@ def show_tools(client: FederationClient, tools: list[CatalogTool], query: str) -
         console.print(f"no tool matches {query!r}" if query else "the mesh has no tools yet")
         return
     table = Table(box=box.SIMPLE_HEAD, header_style="bold")
-    table.add_column("tool", overflow="fold", style="cyan", ratio=2)
+    add_names(table, console, (tool.federated_name for tool in tools))
     table.add_column("state", no_wrap=True)
-    table.add_column("description", overflow="fold", ratio=5)
+    table.add_column("description and arguments", overflow="fold", ratio=1)
     for tool in tools:
         state = state_of(client, tool)
         table.add_row(
             safe_text(tool.federated_name),
             Text(state, _STYLES[state]),
-            in_short(tool.tool.description),
+            Text("\n").join([Text(in_short(tool.tool.description)), *arguments(tool)]),
         )
     console.print(table)
+
+
+def arguments(tool: CatalogTool) -> list[Text]:
+    """A line with the names of the tool's arguments, as `call` takes them; none where it takes none."""
+    names = " ".join(f"{name}=" for name in tool.tool.parameters)
+    return [Text(in_short(names), "dim")] if names else []
 
 
 def in_short(description: str) -> str:

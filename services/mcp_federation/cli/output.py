@@ -1,7 +1,11 @@
 """What commands print for other programs: text, JSON, or a row a line."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
+
+from rich.console import Console
+from rich.table import Table
 
 from mcp_federation.mesh.terminal import safe_text
 
@@ -14,6 +18,13 @@ def print_text(text: str) -> None:
 def print_json(value: Any) -> None:
     """Print a value as JSON, for people as well."""
     print_text(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def add_names(table: Table, console: Console, names: Iterable[str]) -> None:
+    """Add the column of a table that holds those names of tools: whole, where two fifths of the line do."""
+    longest = max(map(len, names), default=0)
+    width = min(max(longest, len("tool")), console.width * 2 // 5)
+    table.add_column("tool", overflow="fold", style="cyan", width=width)
 
 
 def print_row(*fields: str) -> None:

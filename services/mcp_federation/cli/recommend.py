@@ -9,7 +9,7 @@ from rich.table import Table
 from mcp_federation.bus.protocol import Bus
 from mcp_federation.cli.client import run_on_bus
 from mcp_federation.cli.discover import in_short
-from mcp_federation.cli.output import print_json, print_row
+from mcp_federation.cli.output import add_names, print_json, print_row
 from mcp_federation.engine.federated import FederatedRAGMCPEngine
 from mcp_federation.mesh.state import RunningMesh
 from mcp_federation.mesh.terminal import make_console, safe_text
@@ -46,11 +46,11 @@ def show_recommendations(found: list[dict[str, Any]]) -> None:
         console.print("no tool of the mesh does that")
         return
     table = Table(box=box.SIMPLE_HEAD, header_style="bold")
-    table.add_column("tool", overflow="fold", style="cyan", ratio=3)
+    add_names(table, console, (tool["name"] for tool in found))
     table.add_column("fits", justify="right")
     table.add_column("succeeds", justify="right")
     table.add_column("takes", justify="right")
-    table.add_column("description", overflow="fold", ratio=5)
+    table.add_column("description", overflow="fold", ratio=1)
     for tool in found:
         others = len(tool["providers"]) - 1
         more = f" and {others} more" if others else ""

@@ -23,6 +23,9 @@ from mcp_federation.mesh.terminal import safe_text
 from mcp_federation.mesh.topology import Example, process_of
 
 MAX_REFUSED: Final = 10
+MAX_TOOLS: Final = 3
+"""Tools of a server that are named; `mcp-federation discover` has all."""
+
 _STYLES: Final = {"ready": "green", "starting": "yellow", "failed": "bold red", "stopped": "dim"}
 _TOKEN = "$MCP_FEDERATION_TOKEN"  # noqa: S105 - the name of the variable that holds it
 
@@ -47,6 +50,8 @@ def show_ready(console: Console, mesh: ReadyMesh) -> None:
     console.print(Text.assemble(("MCP Federation is ready", "bold green"), f" after {mesh.seconds:.1f} s"))
     console.print()
     console.print(_processes(mesh))
+    # Beside the table: a long path would take the room of the others.
+    console.print(Text.assemble(("  state       ", "bold"), _from_here(mesh.state_dir)), soft_wrap=True)
     console.print(_servers(mesh))
     for server in (server for server in mesh.servers if server.state.reason):
         name = safe_text(f"{server.state.name}@{server.node}")
@@ -75,14 +80,13 @@ def _processes(mesh: ReadyMesh) -> Table:
     access = "for callers with the token" if mesh.closed else "open: --token closes it"
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
-    table.add_column(no_wrap=True, overflow="fold")
+    table.add_column(overflow="fold")
     table.add_column(style="dim")
     for name, where, note in (
         ("  edge", mesh.edge_url, f"pid {mesh.pids.get('edge', '-')}, {access}"),
         ("  nats", mesh.nats_address, f"pid {mesh.pids.get('nats', '-')}"),
         ("  governance", "", f"pid {mesh.pids.get('governance', '-')}"),
         ("  metrics", "", f"pid {mesh.pids.get('metrics', '-')}"),
-        ("  state", str(mesh.state_dir), "logs in logs/"),
     ):
         table.add_row(name, where, note)
     return table
@@ -110,6 +114,8 @@ def _servers(mesh: ReadyMesh) -> Table:
 
 def _tools(server: RunningServer) -> str:
     names = [safe_text(name).removeprefix(f"{server.state.name}.") for name in server.tools]
+    if len(names) > MAX_TOOLS + 1:
+        names[MAX_TOOLS:] = [f"{len(names) - MAX_TOOLS} more"]
     return ", ".join(names) or "-"
 
 
@@ -165,6 +171,11 @@ def program() -> list[str]:
     if found and script.exists() and Path(found).samefile(script):
         return ["mcp-federation"]
     if script.exists():
-        here = Path.cwd()
-        return [str(script.relative_to(here) if script.is_relative_to(here) else script)]
+        return [_from_here(script)]
     return [sys.executable, "-m", "mcp_federation.cli"]
+
+
+def _from_here(path: Path) -> str:
+    """The path as one would write it here."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -76,10 +76,16 @@ class StateDir:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if loop.time() >= deadline:
-                    raise Conflict(f"a mesh already runs on {self.root}") from None
+                    raise Conflict(f"a mesh already runs on {self.root}{self._where()}") from None
                 await asyncio.sleep(_LOCK_RETRY)
             else:
                 return
+
+    def _where(self) -> str:
+        try:
+            return f", at {self.read_mesh().edge_url}"
+        except FederationError:  # it is starting
+            return ""
 
     def write_mesh(self, mesh: RunningMesh) -> None:
         """Say what runs here, for clients on this machine; readable by the owner alone."""

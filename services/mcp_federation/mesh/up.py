@@ -12,6 +12,7 @@ from rich.console import Console
 
 from mcp_federation.bus.handling import stop_task
 from mcp_federation.bus.nats import NatsBus
+from mcp_federation.errors import Conflict
 from mcp_federation.logs import get_logger
 from mcp_federation.mesh.demo import prepare_demo, require_demo_servers, run_to_end
 from mcp_federation.mesh.nats_server import find_nats_server, prepare_nats_server
@@ -51,8 +52,14 @@ async def up(settings: Settings, stop: asyncio.Event, *, demo: bool, console: Co
     find_nats_server()
     if demo:
         require_demo_servers()
-    port = listening_port(settings.host, settings.port)
     state = StateDir(settings.state_dir)
+    try:
+        port = listening_port(settings.host, settings.port)
+    except Conflict:
+        if state.root.exists():
+            async with state.locked():  # else it is the mesh of this very directory that has the port
+                pass
+        raise
     async with state.locked():
         _stop_with_terminal(stop)
         try:

@@ -87,6 +87,7 @@ class MetricsWorker:
         self._subscription = await self._bus.consume(
             METRICS_STREAM, METRICS_CONSUMER, self.handle, on_anew=self._on_anew
         )
+        log.info("metrics_started", message="records are counted")
 
     async def stop(self, deadline: float = STOP_DEADLINE) -> None:
         """Finish the batch at hand, in at most `deadline` seconds, and stop."""
