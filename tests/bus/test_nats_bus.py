@@ -403,6 +403,18 @@ async def test_the_right_credentials_in_the_url_are_let_in(guarded_server: NatsS
         assert bus.connected
 
 
+async def test_who_is_turned_out_of_a_connection_asks_to_be_let_in_again(
+    own_nats_server: NatsServer,
+) -> None:
+    lost = asyncio.Event()
+    async with await NatsBus.connect(own_nats_server.url, on_lost=lost.set) as bus:
+        before = bus._nc.stats["reconnects"]
+        await bus._nc._process_err("'authorization violation'")  # as the parser hands it over
+        await eventually(lambda: bus.connected and bus._nc.stats["reconnects"] > before)
+        await bus.flush()
+    assert not lost.is_set()
+
+
 async def test_a_server_that_no_longer_lets_us_in_is_tried_until_it_does_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -16,6 +16,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport, WebSocketTransport
+from nats.errors import AuthorizationError
+from nats.protocol.parser import AUTHORIZATION_VIOLATION
 
 from mcp_federation.contract.subjects import Header
 from mcp_federation.errors import BusUnavailable, InvalidRequest
@@ -53,6 +55,13 @@ class LaneClient(Client):
             _divert(self._transport, self.takers)
         elif isinstance(self._transport, WebSocketTransport):
             _divert_frames(self._transport, self.takers)
+
+    async def _process_err(self, err_msg: str) -> None:
+        """A server whose users changed turns us out, and may let us in again; nats-py would not ask."""
+        if AUTHORIZATION_VIOLATION in err_msg:
+            await self._process_op_err(AuthorizationError())
+        else:
+            await super()._process_err(err_msg)
 
     @property
     def congested(self) -> bool:
