@@ -19,6 +19,7 @@ HANGS = "hangs"
 NEVER_ANSWERS = "never-answers"
 NONSENSE = "nonsense"
 ENDLESS = "endless"
+HEEDS_NO_CURSOR = "heeds-no-cursor"
 DIES_AFTER_LISTING = "dies-after-listing"
 RESTLESS = "restless"
 CALLS_ITSELF_NOTHING = "calls-itself-nothing"
@@ -117,7 +118,9 @@ class PlainServer:
         if self.manner == NONSENSE:
             self.send(id=number, result={"tools": [{"title": 7}], "nextCursor": {}})
         elif self.manner == ENDLESS:
-            self.send(id=number, result={"tools": [], "nextCursor": "more"})
+            self.send(id=number, result={"tools": [], "nextCursor": f"more than {self.polls}"})
+        elif self.manner == HEEDS_NO_CURSOR:
+            self.send(id=number, result={"tools": list(self.tools.values()), "nextCursor": ""})
         else:
             self.send(id=number, result={"tools": list(self.tools.values())})
         if self.manner == RESTLESS:

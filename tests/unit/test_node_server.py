@@ -33,6 +33,7 @@ from tests.support.plain_servers import (
     EXITS,
     GARBAGE,
     HANGS,
+    HEEDS_NO_CURSOR,
     NEVER_ANSWERS,
     NEW,
     NONSENSE,
@@ -288,6 +289,11 @@ async def test_a_tool_that_cannot_be_published_is_logged_once(run: Run) -> None:
         server.add_tool(len, name="fresh", description="A tool that came later.")
         await box.until(lambda: "box.fresh" in box.names)
     assert len([log for log in logs if log["event"] == "tool_unfit"]) == 1
+
+
+async def test_a_server_that_lists_the_same_under_every_cursor_has_listed_all(run: Run) -> None:
+    box = await run(plain(HEEDS_NO_CURSOR))
+    assert (box.names, box.server.unfit) == ((await run(plain())).names, {})
 
 
 async def test_a_list_without_end_ends_the_server(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

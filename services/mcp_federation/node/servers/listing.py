@@ -34,13 +34,19 @@ async def _pages(client: Client) -> list[mcp_types.Tool]:
     if client.server_capabilities.tools is None:
         return []
     tools: list[mcp_types.Tool] = []
+    names: set[str] = set()
+    cursors: set[str | None] = set()
     cursor: str | None = None
     for _ in range(MAX_PAGES):
         page = await client.list_tools(cursor=cursor)
+        cursor = page.next_cursor
+        if cursor in cursors and names.issuperset(tool.name for tool in page.tools):
+            return tools  # it heeds no cursor, and always has another
         tools += page.tools
         if len(tools) > MAX_TOOLS:
             raise Ended(f"it lists more than {MAX_TOOLS} tools")
-        cursor = page.next_cursor
         if cursor is None:
             return tools
+        cursors.add(cursor)
+        names.update(tool.name for tool in page.tools)
     raise Ended(f"its list has more than {MAX_PAGES} pages")
