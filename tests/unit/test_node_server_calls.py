@@ -21,6 +21,7 @@ from mcp_federation.node.servers.config import StdioSpec
 from mcp_federation.node.servers.toolboxes import ToolboxSpec
 from tests.support.nats_server import eventually
 from tests.support.node_servers import hurry, plain
+from tests.support.plain_servers import TEXT_IDS
 from tests.support.sdk_servers import Seen, sdk_server
 from tests.support.supervised import Run, supervising
 
@@ -47,13 +48,24 @@ async def test_only_an_error_of_the_tool_is_one(run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("code", "kind"),
-    [(-32601, ToolNotFound), (-32602, InvalidArguments), (-32000, ToolFailed), (7, ToolFailed)],
+    [
+        (-32601, ToolNotFound),
+        (-32602, InvalidArguments),
+        (-32000, ToolFailed),
+        (7, ToolFailed),
+        ("EBUSY", ToolFailed),
+    ],
 )
-async def test_an_error_of_the_protocol_is_told(run: Run, code: int, kind: type[Exception]) -> None:
+async def test_an_error_of_the_protocol_is_told(run: Run, code: Any, kind: type[Exception]) -> None:
     box = await run(plain())
     with pytest.raises(kind):
         await box.call("refuse", code=code)
     assert (await box.call("echo", text="still there")).text == "still there"
+
+
+async def test_a_server_that_makes_texts_of_ids_is_understood(run: Run) -> None:
+    box = await run(plain(TEXT_IDS))
+    assert (await box.call("echo", text="a")).text == "a"
 
 
 async def test_a_result_that_is_none_fails_the_call_alone(run: Run) -> None:

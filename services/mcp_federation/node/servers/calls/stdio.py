@@ -16,7 +16,14 @@ from msgspec import UNSET, Raw
 from mcp_federation.errors import ServerUnavailable
 from mcp_federation.node.servers.calls.calling import Disconnected, OnProgress, Outcome, tell, too_late
 from mcp_federation.node.servers.calls.results import BrokenContract, Results
-from mcp_federation.node.servers.calls.wire import Requests, cancelled, decode, progress_of, refusal
+from mcp_federation.node.servers.calls.wire import (
+    Requests,
+    cancelled,
+    decode,
+    number_of,
+    progress_of,
+    refusal,
+)
 from mcp_federation.node.servers.child import Child
 
 FIRST_ID = 1_000_000_000
@@ -162,9 +169,10 @@ class StdioCalls:
             return False
         if message.method == "notifications/progress":
             return self._take_progress(progress_of(message.params))
-        if message.method is not None or not isinstance(message.id, int) or message.id < FIRST_ID:
+        number = number_of(message.id)
+        if message.method is not None or number is None or number < FIRST_ID:
             return False
-        pending = self._pending.pop(message.id, None)
+        pending = self._pending.pop(number, None)
         if pending is None or pending.answer.done():
             return True  # nobody waits for it any more
         if message.error is not None:
@@ -185,9 +193,10 @@ class StdioCalls:
         if given is None:
             return False
         token, progress = given
-        if not isinstance(token, int) or token < FIRST_ID:
+        number = number_of(token)
+        if number is None or number < FIRST_ID:
             return False
-        pending = self._pending.get(token)
+        pending = self._pending.get(number)
         if pending is not None and pending.on_progress is not None:
             tell(pending.on_progress, progress)
         return True

@@ -1,5 +1,6 @@
 """The JSON-RPC of `tools/call` by bytes: requests are put together, answers taken apart, results pass."""
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -7,6 +8,7 @@ from mcp import MCPError
 from mcp_types import (
     CLIENT_CAPABILITIES_META_KEY,
     CLIENT_INFO_META_KEY,
+    INTERNAL_ERROR,
     INVALID_REQUEST,
     PROTOCOL_VERSION_META_KEY,
     Implementation,
@@ -31,10 +33,10 @@ CLIENT_INFO = Implementation(name="mcp-federation", version=VERSION)
 
 
 class RpcError(Struct):
-    """The error of a JSON-RPC answer."""
+    """The error of a JSON-RPC answer; the code should be a whole number, which not all servers know."""
 
-    code: int
-    message: str = ""
+    code: Any = None
+    message: Any = ""
 
 
 class Incoming(Struct):
@@ -54,6 +56,7 @@ class _ProgressParams(Struct, rename="camel"):
     message: str | None = None
 
 
+_NUMBER = re.compile(r"[0-9]{1,19}")
 _decode = msgspec.json.Decoder(Incoming).decode
 _decode_progress = msgspec.json.Decoder(_ProgressParams).decode
 _encode = msgspec.json.Encoder().encode
@@ -77,6 +80,13 @@ def progress_of(params: MaybeRaw) -> tuple[int | str, Progress] | None:
         return None
     message = given.message[:MAX_MESSAGE] if given.message is not None else None
     return given.progress_token, Progress(progress=given.progress, total=given.total, message=message)
+
+
+def number_of(given: int | str | None) -> int | None:
+    """Which request of ours is meant: some servers make a text of its number, and clients take that."""
+    if isinstance(given, str):
+        return int(given) if _NUMBER.fullmatch(given) else None
+    return given
 
 
 class Requests:
@@ -112,4 +122,5 @@ def refusal(error: RpcError, server: str, tool: str) -> Exception:
     if error.code == INVALID_REQUEST:
         # Our requests are valid; what is not may be the state of the connection.
         return Disconnected(f"the MCP server {server!r} no longer takes calls on this connection")
-    return call_error(MCPError(error.code, error.message), server, tool)
+    code = error.code if isinstance(error.code, int) else INTERNAL_ERROR
+    return call_error(MCPError(code, str(error.message)), server, tool)
