@@ -1,5 +1,6 @@
 """`GET /discover` and the two health paths, on both buses."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -7,8 +8,12 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
+from mcp_federation.bus.handling import stop_task
 from mcp_federation.bus.protocol import Bus
+from mcp_federation.catalog.state import CatalogTool
 from mcp_federation.contract.messages import RefusedTool, ServerState, Tool
+from mcp_federation.edge import discovery
+from mcp_federation.edge.wire import ToolSummary
 from tests.support.edge_mesh import (
     HOME,
     BusNode,
@@ -241,6 +246,35 @@ async def test_readiness_names_servers_that_failed_and_tools_that_were_refused(
         "unverified": {},
     }
     assert (second["name"], second["home"]) == ("acme", False)
+
+
+async def test_others_have_their_turn_while_many_tools_are_listed(
+    edge: Edge, home: BusNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "AT_ONCE", 1)
+    names = ["a", "b", "c"]
+    for name in names:
+        await home.publish(Tool(name=name))
+        await edge.sees_tool(HOME, name)
+    turns, listed_at = 0, []
+    summary = discovery.Discover._summary
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    def noted(handler: discovery.Discover, tool: CatalogTool) -> ToolSummary:
+        listed_at.append(turns)
+        return summary(handler, tool)
+
+    monkeypatch.setattr(discovery.Discover, "_summary", noted)
+    other = asyncio.create_task(take_turns())
+    answer = await edge.get("/discover")
+    await stop_task(other)
+    assert [tool["name"] for tool in answer.json] == names
+    assert len(set(listed_at)) == len(names)
 
 
 async def test_without_the_token_readiness_is_a_word_and_no_more(edge: Edge, home: BusNode) -> None:

@@ -1,8 +1,10 @@
 """`GET /discover`: the tools of the mesh, those of the home node first."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 
-from msgspec import UNSET
+import msgspec
+from msgspec import UNSET, Raw
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,6 +18,8 @@ from mcp_federation.edge.wire import ToolSummary
 from mcp_federation.errors import BusUnavailable, InvalidRequest
 
 MAX_SEARCH = 200
+AT_ONCE = 500
+"""Tools that are listed before others have their turn: ten thousand in one go hold them up for 0.1 s."""
 
 DISCOVER = Operation(
     method="GET",
@@ -57,7 +61,15 @@ class Discover:
             and (text is None or _mentions(tool, text))
         ]
         tools.sort(key=lambda tool: tool.node != self._home)
-        return json_response([self._summary(tool) for tool in tools])
+        return json_response(Raw(await self._listing(tools)))
+
+    async def _listing(self, tools: Sequence[CatalogTool]) -> bytes:
+        """The JSON of the tools."""
+        listed: list[bytes] = []
+        for start in range(0, len(tools), AT_ONCE):
+            listed += (msgspec.json.encode(self._summary(tool)) for tool in tools[start : start + AT_ONCE])
+            await asyncio.sleep(0)
+        return b"[%b]" % b",".join(listed)
 
     def _summary(self, tool: CatalogTool) -> ToolSummary:
         visible, entry = tool.tool, tool.entry
