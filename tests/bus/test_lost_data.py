@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import nats
 import pytest
 
 from mcp_federation.bus import nats_streams
 from mcp_federation.bus.nats import NatsBus
 from mcp_federation.bus.protocol import Bus, Stored
+from mcp_federation.catalog.performance import PerformanceView
 from mcp_federation.contract.messages import (
     Performance,
     Record,
@@ -21,12 +23,15 @@ from mcp_federation.contract.messages import (
 from mcp_federation.contract.subjects import (
     AUDIT_STREAM,
     METRICS,
+    METRICS_STREAM,
     PERFORMANCE_STREAM,
     SUBMISSION,
     SUBMISSION_STREAM,
     SUBMIT,
     Header,
+    StreamSpec,
 )
+from mcp_federation.edge.metadata import MetadataLog
 from mcp_federation.errors import BusUnavailable
 from mcp_federation.governance.trail_check import TrailCheck
 from mcp_federation.metrics.worker import MetricsWorker
@@ -145,32 +150,72 @@ async def test_a_trail_that_was_lost_begins_anew_and_is_whole(
     assert check.faults == []
 
 
-async def test_metrics_count_from_zero_and_count_everything(own_nats_server: NatsServer, mesh: Mesh) -> None:
-    measured: asyncio.Queue[Performance] = asyncio.Queue()
+class Metrics:
+    """A metrics worker, what it publishes, and one who reports."""
 
-    async def take(stored: Stored) -> None:
-        measured.put_nowait(decode(stored.payload, Performance))
+    def __init__(self, bus: Bus) -> None:
+        self.measured: asyncio.Queue[Performance] = asyncio.Queue()
+        self._bus = bus
 
-    async def report() -> bool:
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        worker = MetricsWorker(self._bus)
+        await worker.start()
+        await self._bus.follow(PERFORMANCE_STREAM, self._take)
+        yield
+        await worker.stop()
+
+    async def report(self) -> bool:
+        """Whether one more execution could be reported."""
         record = Record(node="acme", tool="box.a", success=True, latency_ms=3)
         try:
-            await mesh.bus.store(METRICS.of("acme"), encode(RecordBatch(records=(record,))))
+            await self._bus.store(METRICS.of("acme"), encode(RecordBatch(records=(record,))))
         except BusUnavailable:
             return False
         return True
 
-    worker = MetricsWorker(mesh.bus)
-    await worker.start()
-    await mesh.bus.follow(PERFORMANCE_STREAM, take)
-    for count in (1, 2, 3):
-        await report()
-        assert (await asyncio.wait_for(measured.get(), 10)).count == count
-    await lose_data(own_nats_server, mesh)
+    async def count(self) -> int:
+        """How many are known after that."""
+        return (await asyncio.wait_for(self.measured.get(), 10)).count
 
-    async def ready() -> bool:
-        return "box.a" in await names_read_anew(mesh)  # else it is no tool to count for
+    async def _take(self, stored: Stored) -> None:
+        self.measured.put_nowait(decode(stored.payload, Performance))
 
-    await eventually(ready)
-    await eventually(report)
-    assert (await asyncio.wait_for(measured.get(), 10)).count == 1
-    await worker.stop()
+
+async def test_metrics_count_from_zero_and_count_everything(own_nats_server: NatsServer, mesh: Mesh) -> None:
+    metrics = Metrics(mesh.bus)
+    async with metrics.working():
+        for count in (1, 2, 3):
+            await metrics.report()
+            assert await metrics.count() == count
+        await lose_data(own_nats_server, mesh)
+
+        async def ready() -> bool:
+            return "box.a" in await names_read_anew(mesh)  # else it is no tool to count for
+
+        await eventually(ready)
+        await eventually(metrics.report)
+        assert await metrics.count() == 1
+
+
+@pytest.mark.parametrize("removed", [(METRICS_STREAM, PERFORMANCE_STREAM), (PERFORMANCE_STREAM,)])
+async def test_what_was_measured_is_forgotten_where_somebody_removes_it_and_the_next_counts(
+    own_nats_server: NatsServer, mesh: Mesh, removed: tuple[StreamSpec, ...]
+) -> None:
+    metrics, view, log = Metrics(mesh.bus), PerformanceView(mesh.bus), MetadataLog(mesh.bus, "globex")
+    async with metrics.working():
+        await view.start()
+        await log.start()
+        await metrics.report()
+        assert await metrics.count() == 1
+        await eventually(lambda: view.get("acme", "box.a") is not None)
+        connection = await nats.connect(own_nats_server.url)
+        for stream in removed:
+            await connection.jetstream().delete_stream(stream.name)
+        await connection.close()
+        await eventually(lambda: view.get("acme", "box.a") is None)
+        await eventually(lambda: len(list(log.newest())) == (METRICS_STREAM not in removed))
+        await eventually(metrics.report)
+        assert await metrics.count() == 1
+        await log.stop()
+        await view.stop()

@@ -102,7 +102,9 @@ class MetadataLog:
     async def start(self) -> None:
         """Read what the stream has, and follow it; one that is not there yet is waited for behind."""
         await self._publisher.start()
-        self._follower = await self._bus.follow(METRICS_STREAM, self._on_stored, tail=MAX_KNOWN)
+        self._follower = await self._bus.follow(
+            METRICS_STREAM, self._on_stored, tail=MAX_KNOWN, on_anew=self._on_anew
+        )
         with suppress(DeadlineExceeded):
             await self._follower.caught_up(READ_TIMEOUT)
 
@@ -141,6 +143,10 @@ class MetadataLog:
         record = observation(tool.node, tool.name, seconds, error)
         if record is not None:
             self._publisher.add(record)
+
+    async def _on_anew(self) -> None:
+        self._known.clear()
+        self._sequence = 0
 
     async def _on_stored(self, stored: Stored) -> None:
         self._sequence = stored.sequence

@@ -87,7 +87,7 @@ class NatsBus:
         self._deadlines = Alarms()
         self._streams: dict[str, StreamSpec] = {}
         self._restoring = Tasks(1)
-        watch.on_returned = self._on_returned
+        watch.on_returned = self._restore
 
     @classmethod
     async def connect(
@@ -212,11 +212,12 @@ class NatsBus:
         await self._make_stream(spec)
         self._streams[spec.name] = spec
 
-    def _on_returned(self) -> None:
-        self._restoring.spawn(self._restore_streams())
+    def _restore(self) -> None:
+        """Have every stream again that was ensured: the server lost it, or somebody removed it."""
+        if not self._restoring.full:
+            self._restoring.spawn(self._restore_streams())
 
     async def _restore_streams(self) -> None:
-        """Have every stream again that was ensured: the server may come back without what it kept."""
         for spec in list(self._streams.values()):
             while self.connected:
                 try:
@@ -257,6 +258,7 @@ class NatsBus:
             delivery = await self.request(subject, payload, timeout=STORE_TIMEOUT, headers=headers)
             ack = msgspec.json.decode(delivery.payload, type=_PubAck)
         except (NodeUnavailable, DeadlineExceeded, ConnectionLost, msgspec.DecodeError) as error:
+            self._restore()
             raise BusUnavailable("no stream keeps the message") from error
         if ack.error is not None:
             if ack.error.err_code == _WRONG_LAST_SEQUENCE:
@@ -285,7 +287,14 @@ class NatsBus:
     ) -> Follower:
         """Replay a stream, then follow it live; see `Bus.follow`."""
         follower = NatsFollower(
-            self._nc, self._js, stream, handler, subject=subject, tail=tail, on_anew=on_anew
+            self._nc,
+            self._js,
+            stream,
+            handler,
+            subject=subject,
+            tail=tail,
+            on_anew=on_anew,
+            on_missing=self._restore,
         )
         return self._open.add(follower)
 
@@ -293,7 +302,7 @@ class NatsBus:
         self, stream: StreamSpec, name: str, handler: BatchHandler, *, on_anew: Anew | None = None
     ) -> Subscription:
         """Work through a stream once for all workers of that name; see `Bus.consume`."""
-        return self._open.add(NatsConsumer(self._js, stream, name, handler, on_anew))
+        return self._open.add(NatsConsumer(self._js, stream, name, handler, on_anew, self._restore))
 
     async def flush(self, timeout: float = 5.0) -> None:
         """Wait until everything published so far has reached the server."""

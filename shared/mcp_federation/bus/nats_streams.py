@@ -78,6 +78,7 @@ class NatsFollower(Owner):
         subject: str | None,
         tail: int | None,
         on_anew: Anew | None,
+        on_missing: Callable[[], None],
     ) -> None:
         self._nc = connection
         self._js = js
@@ -88,7 +89,7 @@ class NatsFollower(Owner):
         self._handled = 0
         self._lineage = _Lineage(js, stream, on_anew)
         self._caught_up = asyncio.Event()
-        super().__init__(_for_ever(self._follow, self._stream))
+        super().__init__(_for_ever(self._follow, self._stream, on_missing))
 
     async def caught_up(self, timeout: float) -> None:
         """Wait until all that was there at the start has been handled; see `Follower.caught_up`."""
@@ -181,7 +182,13 @@ class NatsConsumer(Owner):
     """Takes batches of a stream through one durable pull consumer that all workers of a name share."""
 
     def __init__(
-        self, js: JetStreamContext, stream: StreamSpec, name: str, handler: BatchHandler, on_anew: Anew | None
+        self,
+        js: JetStreamContext,
+        stream: StreamSpec,
+        name: str,
+        handler: BatchHandler,
+        on_anew: Anew | None,
+        on_missing: Callable[[], None],
     ) -> None:
         self._js = js
         self._lineage = _Lineage(js, stream, on_anew)
@@ -189,7 +196,7 @@ class NatsConsumer(Owner):
         self._name = name
         self._handler = handler
         self._busy = asyncio.Lock()
-        super().__init__(_for_ever(self._consume, self._stream))
+        super().__init__(_for_ever(self._consume, self._stream, on_missing))
 
     async def close(self) -> None:
         """Finish the batch at hand, then stop."""
@@ -227,11 +234,15 @@ class NatsConsumer(Owner):
             await msg.ack()
 
 
-async def _for_ever(work: Callable[[], Awaitable[None]], stream: StreamSpec) -> None:
-    """Start `work` over whatever NATS may raise: a restart, a stream that is not there yet."""
+async def _for_ever(
+    work: Callable[[], Awaitable[None]], stream: StreamSpec, on_missing: Callable[[], None]
+) -> None:
+    """Start `work` over whatever NATS may raise: a restart, a stream that is not there (yet, or any more)."""
     while True:
         try:
             await work()
         except _FAULTS as error:
             log.debug("stream_retry", stream=stream.name, reason=f"{type(error).__name__}: {error}")
+            if isinstance(error, nats.js.errors.NotFoundError):
+                on_missing()
             await asyncio.sleep(random.uniform(0.05, RETRY_PAUSE))  # noqa: S311 - jitter, no secret

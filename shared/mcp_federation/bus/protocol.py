@@ -134,7 +134,7 @@ class Bus(Protocol):
     async def ensure_stream(self, spec: StreamSpec) -> None:
         """Have a stream with that configuration; it may be there already.
 
-        It is made again where the server comes back without it.
+        It is made again where the server comes back without it, or somebody removes it.
 
         Raises:
             BusUnavailable: JetStream cannot make it.

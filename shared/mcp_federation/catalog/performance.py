@@ -26,7 +26,7 @@ class PerformanceView:
 
     async def start(self) -> None:
         """Follow what the mesh measures, from behind: nothing is waited for."""
-        self._follower = await self._bus.follow(PERFORMANCE_STREAM, self._on_stored)
+        self._follower = await self._bus.follow(PERFORMANCE_STREAM, self._on_stored, on_anew=self._on_anew)
 
     async def caught_up(self, timeout: float) -> None:
         """Wait until all that is measured now has been read.
@@ -50,6 +50,9 @@ class PerformanceView:
             return None
         tally, since = known
         return estimate(scaled(tally, 0.5 ** ((self._clock() - since) / HALF_LIFE)))
+
+    async def _on_anew(self) -> None:
+        self._known.clear()
 
     async def _on_stored(self, stored: Stored) -> None:
         performance = decode(stored.payload, Performance)
