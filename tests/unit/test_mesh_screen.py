@@ -62,7 +62,7 @@ def test_of_many_tools_the_first_are_named(tmp_path: Path) -> None:
         return next(line for line in text.splitlines() if "acme" in line)
 
     assert " t0, t1, t2, t3 " in row(4)
-    assert " t0, t1, t2, 9 more " in row(12)
+    assert " t0, t1, t2, 9\N{NO-BREAK SPACE}more " in row(12)
 
 
 def test_a_long_state_directory_takes_no_room_of_the_others(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def _servers(mesh: ReadyMesh) -> Table:
 def _tools(server: RunningServer) -> str:
     names = [safe_text(name).removeprefix(f"{server.state.name}.") for name in server.tools]
     if len(names) > MAX_TOOLS + 1:
-        names[MAX_TOOLS:] = [f"{len(names) - MAX_TOOLS} more"]
+        names[MAX_TOOLS:] = [f"{len(names) - MAX_TOOLS}\N{NO-BREAK SPACE}more"]
     return ", ".join(names) or "-"
 
 
