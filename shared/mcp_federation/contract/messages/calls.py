@@ -38,7 +38,7 @@ class Blob(Message, frozen=True, kw_only=True, tag="blob"):
 
 
 class ErrorReply(Message, frozen=True, kw_only=True, tag="error"):
-    """Why a request failed; `code` is one of `mcp_federation.errors`."""
+    """Why a request failed; `code` is stable, to branch on."""
 
     code: str
     message: str

@@ -30,8 +30,9 @@ class RefusedTool(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Presence(Message, frozen=True, kw_only=True, tag="presence"):
     """A node's heartbeat.
 
-    `catalog_hash` is `catalog.state.catalog_hash` of what the node publishes. `interval` is in seconds:
-    unheard of for three of them, the node is unavailable.
+    `catalog_hash` tells whether a reader missed an entry: the XOR of the SHA-256 over `<local name> NUL
+    <digest>` of each tool that the node publishes, in 64 hex digits. `interval` is in seconds: unheard of
+    for three of them, the node is unavailable.
     """
 
     node: NodeName
