@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from mcp_federation.engine import tool_index
 from mcp_federation.engine.documents import tool_spec
 from mcp_federation.engine.pareto import Performance
+from mcp_federation.engine.predictor import HALF_LIFE, PerformancePredictor
 from mcp_federation.engine.rag import RAGMCPEngine
 from mcp_federation.engine.registry import ParetoMCPRegistry
 from mcp_federation.engine.types import MCPCategory, MCPToolSpec, PipelineStage
@@ -328,7 +329,7 @@ async def test_recommendations_have_the_documented_fields_and_a_reason() -> None
     reasons = {item["name"]: item["recommendation_reason"] for item in found}
     assert (
         reasons["unzipper@acme"] == "matches 100% of the request's words, should succeed in 90% of calls "
-        "(by tools like it: it is not measured yet), and runs on acme"
+        "(by tools like it: it was not measured lately), and runs on acme"
     )
     assert reasons["old_zip@acme"].endswith("cannot be reached now")
     assert reasons["file_operations_mcp"].endswith("nothing runs it")
@@ -336,6 +337,23 @@ async def test_recommendations_have_the_documented_fields_and_a_reason() -> None
     assert json.dumps(found)
     assert len(await made.get_mcp_recommendations(QUERY)) == 3
     assert await made.get_mcp_recommendations("") == []
+
+
+async def test_a_reason_does_not_deny_the_measurements_that_grew_old() -> None:
+    now = 0.0
+    unzipper = tool_spec("unzipper", "acme", description="Unpack a zip archive.")
+    registry = ParetoMCPRegistry([unzipper], predictor=PerformancePredictor(lambda: now))
+    made = engine()
+    made.pareto_registry = registry
+    for _ in range(25):
+        registry.observe("unzipper@acme", success=True, latency_ms=30)
+
+    async def why() -> str:
+        return str((await made.recommend(QUERY))[0]["reason"])
+
+    assert "measured" not in await why()
+    now = 24 * HALF_LIFE
+    assert "by tools like it: it was not measured lately" in await why()
 
 
 async def test_analytics_count_every_stage_in_milliseconds() -> None:

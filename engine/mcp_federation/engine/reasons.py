@@ -3,7 +3,7 @@
 from mcp_federation.engine.types import MCPRetrievalResult, MCPToolSpec
 
 MEASURED = 1.0
-"""Executions from which on a tool counts as measured."""
+"""Executions, of which older ones count for less, from which on a tool counts as measured lately."""
 
 
 def reason(found: MCPRetrievalResult, spec: MCPToolSpec, success: float, executions: float) -> str:
@@ -14,7 +14,7 @@ def reason(found: MCPRetrievalResult, spec: MCPToolSpec, success: float, executi
     matched = f"matches {found.ranking_factors['overlap']:.0%} of the request's words"
     expected = f"should succeed in {success:.0%} of calls"
     if executions < MEASURED:
-        expected += " (by tools like it: it is not measured yet)"
+        expected += " (by tools like it: it was not measured lately)"
     return f"{matched}, {expected}, and {_place(spec)}"
 
 
