@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from testcontainers.compose import DockerCompose
 
-from mcp_federation.mesh.ports import listening_port
+from mcp_federation.listening import listening_port
 from tests.support.nats_server import eventually
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import pytest
 
-from mcp_federation.mesh.ports import listening_port
+from mcp_federation.listening import listening_port
 from mcp_federation.mesh.state import RunningMesh, StateDir
 from tests.support.nats_server import eventually, temporary_folder
 

@@ -1,7 +1,6 @@
 """The HTTP server of the edge: a socket of our own, and uvicorn on it."""
 
 import asyncio
-import errno
 import socket
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -10,7 +9,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from mcp_federation.edge.protocol import HttpProtocol
-from mcp_federation.errors import Conflict, FederationError, InvalidRequest
+from mcp_federation.errors import InvalidRequest
+from mcp_federation.listening import bound_socket, local_url
 
 RESOLVE_TIMEOUT = 5.0
 GRACE = 10
@@ -18,7 +18,6 @@ GRACE = 10
 
 CANCEL_TIMEOUT = 2.0
 KEEP_ALIVE = 75
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised here, not bound to
 
 
 async def listening_socket(host: str, port: int) -> socket.socket:
@@ -30,33 +29,14 @@ async def listening_socket(host: str, port: int) -> socket.socket:
     """
     try:
         async with asyncio.timeout(RESOLVE_TIMEOUT):
-            addresses = await asyncio.get_running_loop().getaddrinfo(
-                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )
-    except (OSError, TimeoutError, UnicodeError):
-        raise InvalidRequest(f"{host!r} is no address to listen on") from None
-    family, kind, protocol, _, address = addresses[0]
-    sock = socket.socket(family, kind, protocol)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-    except OSError as error:
-        sock.close()
-        raise _cannot_listen(host, port, error) from None
-    return sock
-
-
-def _cannot_listen(host: str, port: int, error: OSError) -> FederationError:
-    if error.errno == errno.EADDRINUSE:
-        return Conflict(f"port {port} on {host} is taken: give another one, or 0 for a free one")
-    return InvalidRequest(f"cannot listen on port {port} of {host}: {error.strerror}")
+            return await asyncio.to_thread(bound_socket, host, port)
+    except TimeoutError:
+        raise InvalidRequest(f"cannot listen on {host!r}: no name service tells where that is") from None
 
 
 def url_of(sock: socket.socket) -> str:
     """Where a client on this machine finds the server."""
-    host, port = sock.getsockname()[:2]
-    host = _WILDCARDS.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return local_url(*sock.getsockname()[:2])
 
 
 class HttpServer(uvicorn.Server):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mcp_federation.errors import FederationError
-from mcp_federation.mesh.ports import listening_port
+from mcp_federation.listening import listening_port
 from mcp_federation.mesh.state import write_private
 from mcp_federation.mesh.supervisor import Command
 

@@ -13,10 +13,10 @@ from rich.console import Console
 from mcp_federation.bus.handling import stop_task
 from mcp_federation.bus.nats import NatsBus
 from mcp_federation.errors import Conflict
+from mcp_federation.listening import listening_port, local_url
 from mcp_federation.logs import get_logger
 from mcp_federation.mesh.demo import prepare_demo, require_demo_servers, run_to_end
 from mcp_federation.mesh.nats_server import find_nats_server, prepare_nats_server
-from mcp_federation.mesh.ports import listening_port
 from mcp_federation.mesh.readiness import wait_for_edge, wait_for_file, wait_for_nodes
 from mcp_federation.mesh.screen import ReadyMesh, show_ready
 from mcp_federation.mesh.state import RunningMesh, StateDir
@@ -35,7 +35,6 @@ KEY_TIMEOUT: Final = 30.0
 PUBLIC_KEY_FILE: Final = "governance.pub"
 
 _SEED = "import pathlib, sys; from mcp_federation.toolbox import seed; seed(pathlib.Path(sys.argv[1]))"
-_THIS_MACHINE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - read, not listened on
 
 T = TypeVar("T")
 
@@ -54,7 +53,7 @@ async def up(settings: Settings, stop: asyncio.Event, *, demo: bool, console: Co
         require_demo_servers()
     state = StateDir(settings.state_dir)
     try:
-        port = listening_port(settings.host, settings.port)
+        port = await asyncio.to_thread(listening_port, settings.host, settings.port)
     except Conflict:
         if state.root.exists():
             async with state.locked():  # else it is the mesh of this very directory that has the port
@@ -88,8 +87,7 @@ class Mesh:
     @property
     def edge_url(self) -> str:
         """Where the edge answers on this machine."""
-        host = _THIS_MACHINE.get(self._settings.host, self._settings.host)
-        return f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
+        return local_url(self._settings.host, self._port)
 
     async def run(self, stop: asyncio.Event, *, demo: bool, console: Console) -> None:
         """Start it, show it, run it until `stop` is set, and stop it."""

@@ -3,7 +3,7 @@ import socket
 import pytest
 
 from mcp_federation.errors import Conflict, InvalidRequest
-from mcp_federation.mesh.ports import listening_port
+from mcp_federation.listening import listening_port, local_url
 
 
 def test_port_zero_is_a_free_port_that_can_then_be_had() -> None:
@@ -29,7 +29,21 @@ def test_a_port_that_was_used_a_moment_ago_is_free() -> None:
     assert listening_port("127.0.0.1", port) == port
 
 
-@pytest.mark.parametrize("host", ["256.1.1.1", "192.0.2.1", "no such host"])
+@pytest.mark.parametrize("host", ["256.1.1.1", "192.0.2.1", "no such host", "a" * 300])
 def test_an_address_of_another_machine_is_one_clear_line(host: str) -> None:
     with pytest.raises(InvalidRequest, match="cannot listen on"):
         listening_port(host, 0)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("0.0.0.0", "http://127.0.0.1:8000"),
+        ("::", "http://[::1]:8000"),
+        ("", "http://127.0.0.1:8000"),
+        ("fd00::1", "http://[fd00::1]:8000"),
+        ("hub.example", "http://hub.example:8000"),
+    ],
+)
+def test_the_url_is_one_that_a_client_on_this_machine_can_use(host: str, url: str) -> None:
+    assert local_url(host, 8000) == url
