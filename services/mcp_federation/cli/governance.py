@@ -20,14 +20,13 @@ from mcp_federation.cli.output import print_json, print_row, print_text
 from mcp_federation.contract.messages import Case, Finding, Registration, Ruling, encode
 from mcp_federation.contract.names import federated_name
 from mcp_federation.errors import Conflict, InvalidRequest
-from mcp_federation.governance.app import KEY_FILE
 from mcp_federation.governance.checks.reading import read
 from mcp_federation.governance.excerpts import excerpt
 from mcp_federation.governance.operators import Operator, is_pending, standing
 from mcp_federation.mesh.state import RunningMesh, StateDir
 from mcp_federation.mesh.terminal import make_console, safe_text
 from mcp_federation.settings import Settings
-from mcp_federation.trust.keys import load_key, load_or_create_key, read_trusted_keys, trusted
+from mcp_federation.trust.keys import KEY_FILE, load_key, load_or_create_key, read_trusted_keys, trusted
 from mcp_federation.trust.orders import Act
 
 

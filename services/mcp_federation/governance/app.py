@@ -25,7 +25,13 @@ from mcp_federation.logs import get_logger
 from mcp_federation.process import connected
 from mcp_federation.settings import Settings
 from mcp_federation.trust.approvals import ApprovalVerifier, Approver
-from mcp_federation.trust.keys import TrustedKey, load_or_create_key, read_trusted_keys
+from mcp_federation.trust.keys import (
+    KEY_FILE,
+    PUBLIC_KEY_FILE,
+    TrustedKey,
+    load_or_create_key,
+    read_trusted_keys,
+)
 from mcp_federation.trust.orders import OrderVerifier
 from mcp_federation.trust.policy import PRESETS, Policy
 from mcp_federation.trust.policy_file import load_policy
@@ -35,9 +41,6 @@ if TYPE_CHECKING:
     from mcp_federation.engine.llm import ChatEndpoint
 
 log = get_logger("governance")
-
-KEY_FILE: Final = "governance.key"
-PUBLIC_KEY_FILE: Final = "governance.pub"
 
 REPLAY_TIMEOUT: Final = 30.0
 MAX_WAITING: Final = 4096

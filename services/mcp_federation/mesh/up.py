@@ -29,10 +29,10 @@ from mcp_federation.mesh.topology import (
     local_topology,
 )
 from mcp_federation.settings import Settings
+from mcp_federation.trust.keys import PUBLIC_KEY_FILE
 
 NATS_TIMEOUT: Final = 15.0
 KEY_TIMEOUT: Final = 30.0
-PUBLIC_KEY_FILE: Final = "governance.pub"
 
 _SEED = "import pathlib, sys; from mcp_federation.toolbox import seed; seed(pathlib.Path(sys.argv[1]))"
 

@@ -8,12 +8,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from mcp_federation.errors import InvalidRequest
+
+KEY_FILE: Final = "governance.key"
+PUBLIC_KEY_FILE: Final = "governance.pub"
+"""What governance keeps its key in, and publishes it in, in its state directory."""
 
 _PREFIX = "ed25519:"
 
