@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from mcp_federation.bus.handling import stop_task
 from mcp_federation.bus.protocol import Bus, Delivery, Reply, Subscription
 from mcp_federation.contract.mcp import hints
 from mcp_federation.contract.messages import Probe, ProbeAnswer, decode, encode
@@ -46,6 +47,8 @@ class Probing:
         """Answer no more."""
         if self._subscription is not None:
             await self._subscription.close()
+        for look in list(self._looks.values()):
+            await stop_task(look)
 
     async def _answer(self, delivery: Delivery) -> Reply:
         probe = decode(delivery.payload, Probe)
