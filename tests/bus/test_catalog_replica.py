@@ -273,6 +273,23 @@ async def test_listeners_hear_of_every_change(publisher: Publisher, start_replic
         await heard.wait()
 
 
+async def test_listeners_hear_of_a_node_that_goes_and_not_of_its_heartbeats(
+    publisher: Publisher, start_replica: StartReplica
+) -> None:
+    replica = await start_replica(publisher)
+    await publisher.publish("tool")
+    await until(replica, lambda: names(replica) == {"tool@acme"})
+    heard: list[bool] = []
+    replica.on_change(lambda: heard.append(replica.state.is_available("acme")))
+    for _ in range(3):
+        await publisher.presence()
+    await publisher.presence(status="leaving")
+    await until(replica, lambda: not replica.state.is_available("acme"))
+    await publisher.presence()
+    await until(replica, lambda: replica.state.is_available("acme"))
+    assert heard == [False, True]
+
+
 async def test_the_withdrawal_of_an_unknown_tool_is_no_fault(
     publisher: Publisher, start_replica: StartReplica
 ) -> None:

@@ -101,7 +101,10 @@ class CatalogReplica:
                 await subscription.close()
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Call `listener` after every change, from the event loop; it must not block or raise."""
+        """Call `listener` after every change of the tools, or of whether a node is available.
+
+        It is called from the event loop, and must not block or raise.
+        """
         self._listeners.append(listener)
 
     async def wait_until(self, condition: Callable[[], bool], timeout: float) -> bool:
@@ -210,7 +213,7 @@ class CatalogReplica:
         if state.available != was_available:
             log.info("node_available" if state.available else "node_left", node=presence.node)
         self._compare(presence)
-        self._notify()
+        self._notify(listeners=state.available != was_available)
 
     def _expect_heartbeat(self, node: str, instance: str, interval: float) -> None:
         loop = asyncio.get_running_loop()
@@ -269,10 +272,11 @@ class CatalogReplica:
         self.state.retain(node, set(state.published) - gone)
         self._notify()
 
-    def _notify(self) -> None:
+    def _notify(self, *, listeners: bool = True) -> None:
+        """Wake those who wait for a condition, and call the listeners, where there is something for them."""
         self._changed.set()
         self._changed = asyncio.Event()
-        for listener in self._listeners:
+        for listener in self._listeners if listeners else ():
             try:
                 listener()
             except FederationError as error:
