@@ -38,8 +38,8 @@ from rich.table import Table
 
 from benchmarks.report import WIDTH, number
 from mcp_federation.contract.messages import Record, Tally
-from mcp_federation.engine.predictor import PerformancePredictor, Place
-from mcp_federation.engine.recommendation import Candidate, Explorer, Objective, rank, utility
+from mcp_federation.engine.choice.predictor import PerformancePredictor, Place
+from mcp_federation.engine.choice.worth import Candidate, Explorer, Objective, rank, utility
 from mcp_federation.estimation import student_quantile, tally_of
 from mcp_federation.metrics.recent import RecentReports
 from mcp_federation.privacy.policy import Policy

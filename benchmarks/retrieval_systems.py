@@ -32,8 +32,8 @@ class Engine:
     """The whole engine in its default configuration, offline: what a caller gets."""
 
     def __init__(self, specs: Sequence[MCPToolSpec], **options: Any) -> None:
+        from mcp_federation.engine.choice.registry import ParetoMCPRegistry
         from mcp_federation.engine.rag import RAGMCPEngine
-        from mcp_federation.engine.registry import ParetoMCPRegistry
 
         self.engine = RAGMCPEngine(enable_llm_validation=False, **options)
         self.engine.pareto_registry = ParetoMCPRegistry(specs)

@@ -19,7 +19,7 @@ from mcp_federation.contract.subjects import (
     RULING_STREAM,
 )
 from mcp_federation.engine.federated import FederatedRAGMCPEngine
-from mcp_federation.engine.mesh_source import NatsMesh
+from mcp_federation.engine.sources.mesh import NatsMesh
 from mcp_federation.errors import BusUnavailable, InvalidRequest
 from tests.support.nats_server import NatsServer, eventually
 from tests.support.publishing import Publisher
@@ -229,7 +229,7 @@ async def test_a_mesh_that_is_down_costs_its_own_tools_only(
 async def test_a_mesh_without_measured_performance_is_a_mesh_all_the_same(
     own_nats_server: NatsServer, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mcp_federation.engine.mesh_source.PERFORMANCE_TIMEOUT", 0.0)
+    monkeypatch.setattr("mcp_federation.engine.sources.mesh.PERFORMANCE_TIMEOUT", 0.0)
     await publisher.publish("tool")
     engine = await asyncio.to_thread(make_engine, own_nats_server, publisher)
     assert remote(engine) == {"tool@acme"}

@@ -7,7 +7,7 @@ import pytest
 
 from mcp_federation.cli import main as cli
 from mcp_federation.edge.app import create_app
-from mcp_federation.engine import partner
+from mcp_federation.engine.sources import partner
 
 ORIGINAL = "alita_kgot_enhanced.federation.mcp_federation"
 

@@ -11,10 +11,10 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from mcp_federation import errors
+from mcp_federation.engine.choice.pareto import Performance
+from mcp_federation.engine.choice.registry import ParetoMCPRegistry
 from mcp_federation.engine.documents import tool_spec
 from mcp_federation.engine.federated import FederatedRAGMCPEngine
-from mcp_federation.engine.pareto import Performance
-from mcp_federation.engine.registry import ParetoMCPRegistry
 from mcp_federation.engine.types import MCPToolSpec
 from mcp_federation.estimation import OWN_WEIGHT
 from tests.support.http_peer import HttpPeer, never, refused_url

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from alita_kgot_enhanced.federation.federated_rag_mcp_engine import FederatedRAGMCPEngine, RAGMCPEngine
-from mcp_federation.engine.pareto import pareto_score
-from mcp_federation.engine.registry import ParetoMCPRegistry
+from mcp_federation.engine.choice.pareto import pareto_score
+from mcp_federation.engine.choice.registry import ParetoMCPRegistry
 from mcp_federation.engine.types import (
     MCPCategory,
     MCPRetrievalResult,

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_federation.contract.messages import Tally
-from mcp_federation.engine.pareto import (
+from mcp_federation.engine.choice.pareto import (
     Bounds,
     Performance,
     Point,
@@ -13,8 +13,8 @@ from mcp_federation.engine.pareto import (
     pareto_score,
     unit,
 )
-from mcp_federation.engine.predictor import Prediction
-from mcp_federation.engine.registry import bounds_of
+from mcp_federation.engine.choice.predictor import Prediction
+from mcp_federation.engine.choice.registry import bounds_of
 from mcp_federation.estimation import LATENCY_PRIOR, SUCCESS_PRIOR
 
 

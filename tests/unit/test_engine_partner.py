@@ -20,9 +20,10 @@ from msgspec import Raw
 from structlog.testing import capture_logs
 
 from mcp_federation import errors
-from mcp_federation.engine import partner, sync
+from mcp_federation.engine import sync
 from mcp_federation.engine.http import bearer
-from mcp_federation.engine.json_array import elements
+from mcp_federation.engine.sources import partner
+from mcp_federation.engine.sources.json_array import elements
 from mcp_federation.engine.sync import run_in_thread
 from mcp_federation.estimation import MAX_COST
 from tests.support.http_peer import HttpPeer, never, refused_url

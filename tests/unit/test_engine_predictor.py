@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from mcp_federation.contract.messages import Tally
-from mcp_federation.engine.predictor import (
+from mcp_federation.engine.choice.predictor import (
     EXPLORERS,
     HALF_LIFE,
     NOISY_EXPLORERS,
     PerformancePredictor,
     Place,
 )
-from mcp_federation.engine.reporter_trust import ReporterTrust
+from mcp_federation.engine.choice.reporter_trust import ReporterTrust
 from mcp_federation.estimation import EMPTY, HALF_COST, OWN_WEIGHT
 
 FILES = Place("files", "acme", "data_processing")

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from mcp_federation.engine import tool_index
+from mcp_federation.engine.choice.pareto import Performance
+from mcp_federation.engine.choice.predictor import HALF_LIFE, PerformancePredictor
+from mcp_federation.engine.choice.registry import ParetoMCPRegistry
 from mcp_federation.engine.documents import tool_spec
-from mcp_federation.engine.pareto import Performance
-from mcp_federation.engine.predictor import HALF_LIFE, PerformancePredictor
 from mcp_federation.engine.rag import RAGMCPEngine
-from mcp_federation.engine.registry import ParetoMCPRegistry
 from mcp_federation.engine.types import MCPCategory, MCPToolSpec, PipelineStage
 from mcp_federation.errors import ServerUnavailable
 from tests.support.http_peer import HttpPeer, refused_url

@@ -11,12 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_federation.contract.messages import Tally
-from mcp_federation.engine import recommendation
-from mcp_federation.engine.documents import tool_spec
-from mcp_federation.engine.pareto import Performance, on_grid, surely_dominates
-from mcp_federation.engine.predictor import Prediction
-from mcp_federation.engine.rag import RAGMCPEngine
-from mcp_federation.engine.recommendation import (
+from mcp_federation.engine.choice.pareto import Performance, on_grid, surely_dominates
+from mcp_federation.engine.choice.predictor import Prediction
+from mcp_federation.engine.choice.registry import bounds_of
+from mcp_federation.engine.choice.worth import (
     BLIND,
     COLD,
     EXPLORATION_RATE,
@@ -26,7 +24,8 @@ from mcp_federation.engine.recommendation import (
     rank,
     utility,
 )
-from mcp_federation.engine.registry import bounds_of
+from mcp_federation.engine.documents import tool_spec
+from mcp_federation.engine.rag import RAGMCPEngine
 from mcp_federation.engine.types import MCPToolSpec
 from mcp_federation.engine.validation import Scorer
 from mcp_federation.errors import InvalidRequest
@@ -107,7 +106,7 @@ def test_a_thousand_candidates_that_are_alike_are_not_each_compared_with_each(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     compared = Mock(wraps=surely_dominates)
-    monkeypatch.setattr(recommendation, "surely_dominates", compared)
+    monkeypatch.setattr("mcp_federation.engine.choice.worth.surely_dominates", compared)
     alike = predicted(90)
     rank([Candidate(f"tool{n}", n / 1000, alike) for n in range(1000)])
     assert compared.call_count < 2000

@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 
 from mcp_federation.contract.messages import Tally
+from mcp_federation.engine.choice.pareto import Performance
+from mcp_federation.engine.choice.registry import ParetoMCPRegistry
 from mcp_federation.engine.documents import tool_spec
-from mcp_federation.engine.pareto import Performance
 from mcp_federation.engine.priors import UNKNOWN, prior_figures
-from mcp_federation.engine.registry import ParetoMCPRegistry
 from mcp_federation.engine.types import MCPCategory, MCPToolSpec
 
 

@@ -8,10 +8,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from mcp_federation import errors
-from mcp_federation.engine import upkeep
 from mcp_federation.engine.federated import FederatedRAGMCPEngine
-from mcp_federation.engine.sources import OnChange, RestPartner
-from mcp_federation.engine.upkeep import INTERVAL, RETRY, Upkeep, pause_after
+from mcp_federation.engine.sources import upkeep
+from mcp_federation.engine.sources.rest import RestPartner
+from mcp_federation.engine.sources.source import OnChange
+from mcp_federation.engine.sources.upkeep import INTERVAL, RETRY, Upkeep, pause_after
 from tests.support.http_peer import HttpPeer
 from tests.support.nats_server import eventually
 

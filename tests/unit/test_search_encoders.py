@@ -11,9 +11,9 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from mcp_federation.engine.choice.registry import ParetoMCPRegistry
 from mcp_federation.engine.documents import ToolDocument, tool_spec
 from mcp_federation.engine.rag import RAGMCPEngine
-from mcp_federation.engine.registry import ParetoMCPRegistry
 from mcp_federation.engine.retrieval import Hit, Keep
 from mcp_federation.engine.search.encoders import (
     ENCODER_VARIABLE,

@@ -7,16 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Self
 
-from mcp_federation.engine import partner
-from mcp_federation.engine.mesh_source import NatsMesh
-from mcp_federation.engine.pareto import Performance
+from mcp_federation.engine.choice.pareto import Performance
+from mcp_federation.engine.choice.registry import ParetoMCPRegistry
 from mcp_federation.engine.rag import RAGMCPEngine
-from mcp_federation.engine.registry import ParetoMCPRegistry
 from mcp_federation.engine.retrieval import Retriever
-from mcp_federation.engine.sources import CatalogSource, RestPartner
+from mcp_federation.engine.sources import partner
+from mcp_federation.engine.sources.mesh import NatsMesh
+from mcp_federation.engine.sources.rest import RestPartner
+from mcp_federation.engine.sources.source import CatalogSource
+from mcp_federation.engine.sources.upkeep import Upkeep
 from mcp_federation.engine.sync import run_in_thread
 from mcp_federation.engine.types import MCPToolSpec
-from mcp_federation.engine.upkeep import Upkeep
 from mcp_federation.engine.validation import Scorer
 from mcp_federation.errors import (
     DeadlineExceeded,

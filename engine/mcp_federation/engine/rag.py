@@ -11,17 +11,17 @@ from uuid import uuid4
 
 from mcp_federation.engine.analytics import Durations, Stopwatch
 from mcp_federation.engine.brainstorming import BrainstormingSession
+from mcp_federation.engine.choice.reasons import reason
+from mcp_federation.engine.choice.recommendations import forecasts, recommendations
+from mcp_federation.engine.choice.registry import ParetoMCPRegistry
+from mcp_federation.engine.choice.selection import select
+from mcp_federation.engine.choice.worth import Explorer, Objective
 from mcp_federation.engine.llm import configured_scorer
-from mcp_federation.engine.reasons import reason
-from mcp_federation.engine.recommendation import Explorer, Objective
-from mcp_federation.engine.recommending import forecasts, recommendations
-from mcp_federation.engine.registry import ParetoMCPRegistry
 from mcp_federation.engine.retrieval import Retriever
 from mcp_federation.engine.search.encoders import configured_encoder
 from mcp_federation.engine.search.hybrid import HybridRetriever
 from mcp_federation.engine.search.request import MAX_REQUEST
 from mcp_federation.engine.search.vectors import VectorSearch
-from mcp_federation.engine.selection import select
 from mcp_federation.engine.text import terms
 from mcp_federation.engine.tool_index import ToolIndex
 from mcp_federation.engine.types import (

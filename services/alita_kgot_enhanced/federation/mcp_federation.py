@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from mcp_federation.edge.app import create_app
-from mcp_federation.engine.partner import remote_discover, remote_execute
+from mcp_federation.engine.sources.partner import remote_discover, remote_execute
 
 __all__ = ["create_app", "main", "remote_discover", "remote_execute"]
 

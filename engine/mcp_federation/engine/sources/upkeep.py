@@ -6,7 +6,7 @@ from contextlib import suppress
 from random import uniform
 
 from mcp_federation.bus.handling import stop_task
-from mcp_federation.engine.sources import CatalogSource, OnChange
+from mcp_federation.engine.sources.source import CatalogSource, OnChange
 from mcp_federation.errors import FederationError
 from mcp_federation.logs import get_logger
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
-from mcp_federation.engine.pareto import Bounds, best_first, on_grid, surely_dominates
-from mcp_federation.engine.predictor import Prediction
-from mcp_federation.engine.registry import bounds_of
+from mcp_federation.engine.choice.pareto import Bounds, best_first, on_grid, surely_dominates
+from mcp_federation.engine.choice.predictor import Prediction
+from mcp_federation.engine.choice.registry import bounds_of
 from mcp_federation.estimation import thrift
 
 OFF_FRONT_FACTOR = 0.8

@@ -18,7 +18,7 @@ from itertools import pairwise
 from random import Random
 
 from mcp_federation.contract.messages import Tally
-from mcp_federation.engine.reporter_trust import ReporterTrust, agreement
+from mcp_federation.engine.choice.reporter_trust import ReporterTrust, agreement
 from mcp_federation.estimation import (
     EMPTY,
     FREE,

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from mcp_federation.engine.pareto import confident_front
-from mcp_federation.engine.reasons import reason
-from mcp_federation.engine.recommendation import Candidate, Explorer, Objective, Ranked, rank
-from mcp_federation.engine.registry import ParetoMCPRegistry, bounds_of
+from mcp_federation.engine.choice.pareto import confident_front
+from mcp_federation.engine.choice.reasons import reason
+from mcp_federation.engine.choice.registry import ParetoMCPRegistry, bounds_of
+from mcp_federation.engine.choice.worth import Candidate, Explorer, Objective, Ranked, rank
 from mcp_federation.engine.types import MCPRetrievalResult, MCPToolSpec
 
 
@@ -20,7 +20,7 @@ def recommendations(
 ) -> list[dict[str, Any]]:
     """The best `limit` tools among those found; each by its best provider, the others in `providers`.
 
-    See `recommendation` for the rule. What cannot be run now comes last, and says so.
+    See `worth` for the rule. What cannot be run now comes last, and says so.
     """
     tools = {name: hit for hit in found for name in hit.providers}
     candidates = list(_candidates(registry, tools))

@@ -1,69 +1,19 @@
-"""Where the federated engine's tools come from."""
+"""A partner's REST face as a source of the engine's tools."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from mcp_federation.engine import partner
+from mcp_federation.engine.choice.pareto import Performance
 from mcp_federation.engine.documents import tool_spec
-from mcp_federation.engine.pareto import Performance
+from mcp_federation.engine.sources import partner
+from mcp_federation.engine.sources.source import OnChange
 from mcp_federation.engine.types import MCPToolSpec
 from mcp_federation.errors import FederationError
 from mcp_federation.logs import get_logger
 from mcp_federation.trust.policy import Policy, weigh_unverified
 
 log = get_logger("engine")
-
-OnChange = Callable[[], None]
-
-
-class CatalogSource(Protocol):
-    """Somebody's tools: a partner's REST face, or a mesh's catalog.
-
-    Of a tool that did not change, `entries` gives the same spec object each time; of one that did, its
-    availability included, another.
-    """
-
-    @property
-    def label(self) -> str:
-        """How logs name it; never holds credentials."""
-        ...
-
-    async def load(self) -> None:
-        """Bring `entries` up to date once, within the source's own deadline, in whatever event loop.
-
-        Raises:
-            FederationError: it cannot be reached; its tools are unavailable then.
-        """
-        ...
-
-    async def start(self, on_change: OnChange) -> None:
-        """Follow it live where it can be followed; `on_change` is called after each change of `entries`.
-
-        Raises:
-            FederationError: as `load`.
-        """
-        ...
-
-    async def stop(self) -> None:
-        """Follow no longer."""
-        ...
-
-    def entries(self) -> Iterable[MCPToolSpec]:
-        """The tools as last known, by distinct names."""
-        ...
-
-    def performance(self) -> Mapping[str, Performance]:
-        """What was measured of tools since it was last asked, by the names of `entries`."""
-        ...
-
-    async def execute(self, spec: MCPToolSpec, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Run one of its tools.
-
-        Raises:
-            FederationError: it failed; `NodeUnavailable` and `Overloaded` where it surely did not run.
-        """
-        ...
 
 
 class RestPartner:

@@ -18,10 +18,10 @@ from mcp_federation.contract.messages import Performance as PerformanceMessage
 from mcp_federation.contract.messages import decode
 from mcp_federation.contract.names import federated_name
 from mcp_federation.contract.subjects import PERFORMANCE, PERFORMANCE_STREAM
-from mcp_federation.engine import partner
+from mcp_federation.engine.choice.pareto import MAX_CLAIM, Performance
 from mcp_federation.engine.documents import tool_spec
-from mcp_federation.engine.pareto import MAX_CLAIM, Performance
-from mcp_federation.engine.sources import OnChange
+from mcp_federation.engine.sources import partner
+from mcp_federation.engine.sources.source import OnChange
 from mcp_federation.engine.types import MCPToolSpec
 from mcp_federation.errors import DeadlineExceeded, InvalidRequest
 from mcp_federation.estimation import evidence, mean_cost

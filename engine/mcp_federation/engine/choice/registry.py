@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from mcp_federation.engine.choice.pareto import Bounds, Performance, Point, confident_front, pareto_score
+from mcp_federation.engine.choice.predictor import PerformancePredictor, Place, Prediction
 from mcp_federation.engine.documents import base_name
-from mcp_federation.engine.pareto import Bounds, Performance, Point, confident_front, pareto_score
-from mcp_federation.engine.predictor import PerformancePredictor, Place, Prediction
 from mcp_federation.engine.priors import static_specs
 from mcp_federation.engine.types import MCPCategory, MCPToolSpec
 

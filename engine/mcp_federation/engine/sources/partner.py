@@ -11,9 +11,9 @@ from msgspec import Meta, Raw, Struct
 from yarl import URL
 
 from mcp_federation.contract.messages import Tally
+from mcp_federation.engine.choice.pareto import MAX_CLAIM, Performance
 from mcp_federation.engine.http import bearer, exchange
-from mcp_federation.engine.json_array import elements
-from mcp_federation.engine.pareto import MAX_CLAIM, Performance
+from mcp_federation.engine.sources.json_array import elements
 from mcp_federation.engine.sync import run_in_thread
 from mcp_federation.errors import (
     DeadlineExceeded,

@@ -1,0 +1,1 @@
+"""Which tool to choose: what was measured of each, what to expect of it, and what that is worth."""
