@@ -72,6 +72,7 @@ class PlainServer:
                 tool("nonsense", "Answers with what is not a tool result."),
                 tool("ask", "Answers that it needs to know more."),
                 tool("big", "Answers with so many bytes of text.", ("size",), size=number),
+                tool("cut", "Answers with a text that ends in half of an emoji."),
                 tool("seen", "Tells what the server has seen of its client."),
                 tool("größe €", "Gives the text back, under a name that is not ASCII.", text=string),
             )
@@ -178,6 +179,8 @@ class PlainServer:
             return {"content": "not a list"}
         if name == "ask":
             return {"resultType": "input_required", "inputRequests": {}}
+        if name == "cut":
+            return text("half of \ud83d")
         if name == "big":
             return text("x" * int(arguments["size"]))
         if name == "seen":

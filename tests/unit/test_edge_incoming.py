@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from mcp_federation.contract import text
-from mcp_federation.contract.text import check_utf8, has_lone_surrogate, nests_deeper
+from mcp_federation.contract.text import check_utf8, has_lone_surrogate, mend_surrogates, nests_deeper
 from mcp_federation.edge import incoming
 from mcp_federation.edge.incoming import BodyReader
 from mcp_federation.edge.problems import problem_response
@@ -76,12 +76,14 @@ def test_hostile_bodies_are_measured_in_linear_time(body: bytes) -> None:
 
 @example(value="\ud83d\\\udd54")
 @given(value=st.text(alphabet="\\ud83d\ud83d\udd54🕔"))
-def test_half_a_surrogate_pair_is_found_and_no_whole_one(value: str) -> None:
+def test_half_a_surrogate_pair_is_found_and_mended_and_no_whole_one(value: str) -> None:
     # Python reads halves that stand side by side as one, and so does UTF-16.
     read = json.loads(json.dumps(value))
     assert has_lone_surrogate(json.dumps(value).encode()) is any(
         ord(each) in range(0xD800, 0xE000) for each in read
     )
+    mended = json.loads(mend_surrogates(json.dumps(value).encode()))
+    assert mended == "".join("\ufffd" if "\ud800" <= each <= "\udfff" else each for each in read)
 
 
 class Noted:

@@ -68,6 +68,11 @@ async def test_a_server_that_makes_texts_of_ids_is_understood(run: Run) -> None:
     assert (await box.call("echo", text="a")).text == "a"
 
 
+async def test_a_text_that_was_cut_in_the_middle_of_a_character_comes_through(run: Run) -> None:
+    box = await run(plain())
+    assert (await box.call("cut")).text == "half of \ufffd"
+
+
 async def test_a_result_that_is_none_fails_the_call_alone(run: Run) -> None:
     box = await run(plain())
     with pytest.raises(ToolFailed, match="breaks its own contract"):

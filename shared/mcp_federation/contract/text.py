@@ -1,4 +1,4 @@
-"""What is told of JSON text before it is parsed: how deep it nests, and whether it is text at all."""
+"""What is told of JSON text before it is parsed: how deep it nests, and whether it is text; and a mend."""
 
 import re
 from codecs import getincrementaldecoder
@@ -15,8 +15,9 @@ PIECE = 256 * 1024
 
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+# Halves of a pair on either side of an escaped backslash are none.
+_PAIR = rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_SURROGATES = re.compile(rb"(\\\\|" + _PAIR + rb")|\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
 
 def nests_deeper(body: bytes, depth: int) -> bool:
@@ -39,9 +40,12 @@ def nests_deeper(body: bytes, depth: int) -> bool:
 
 def has_lone_surrogate(body: bytes) -> bool:
     """Whether half of a pair of UTF-16 is escaped in it without the other."""
-    # Halves on either side of an escaped backslash are no pair.
-    rest = _PAIR.sub(b"", body.replace(b"\\\\", b"  "))
-    return _SURROGATE.search(rest) is not None
+    return any(match[1] is None for match in _SURROGATES.finditer(body))
+
+
+def mend_surrogates(body: bytes) -> bytes:
+    """The same with U+FFFD for each such half, as encoders write it that cannot escape."""
+    return _SURROGATES.sub(lambda match: match[1] or rb"\ufffd", body)
 
 
 def check_utf8(body: bytes | Raw) -> None:

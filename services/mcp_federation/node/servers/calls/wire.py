@@ -17,6 +17,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from mcp_federation.contract.messages import Progress
+from mcp_federation.contract.text import mend_surrogates
 from mcp_federation.node.servers.calls.calling import Disconnected
 from mcp_federation.node.servers.faults import call_error
 from mcp_federation.version import VERSION
@@ -63,11 +64,15 @@ _encode = msgspec.json.Encoder().encode
 
 
 def decode(message: bytes) -> Incoming | None:
-    """The message; None where it is none."""
+    """The message; None where it is none.
+
+    Half of a surrogate pair, which JavaScript makes where it cuts an emoji in two, is replaced.
+    """
     try:
         return _decode(message)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+        mended = mend_surrogates(message)
+        return decode(mended) if mended != message else None
 
 
 def progress_of(params: MaybeRaw) -> tuple[int | str, Progress] | None:
