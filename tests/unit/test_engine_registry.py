@@ -141,6 +141,26 @@ def test_a_measurement_outlives_the_tools_withdrawal_and_may_come_before_it() ->
     assert registry.performance("clock@globex") is None
 
 
+def test_of_tools_that_went_only_the_latest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcp_federation.engine.choice.registry.MAX_GONE", 2)
+    registry = ParetoMCPRegistry([])
+    specs = [tool_spec("oven", f"node{number}", server="kitchen") for number in range(4)]
+    for spec in specs:
+        registry.add_mcp(spec)
+        registry.record_performance(spec.name, Performance(100, 0.1, 20.0))
+    for spec in specs:
+        registry.remove_mcp(spec.name)
+    kept = [registry.performance(spec.name) is not None for spec in specs]
+    known = [registry.predict(spec.name).executions > 0 for spec in specs]
+    assert kept == known == [False, False, True, True]
+    registry.add_mcp(specs[2])
+    registry.remove_mcp(specs[2].name)
+    registry.add_mcp(tool_spec("stove", "another"))
+    registry.remove_mcp("stove@another")
+    assert registry.performance(specs[2].name)
+    assert not registry.performance(specs[3].name)
+
+
 def test_a_plain_name_finds_the_best_tool_that_has_it() -> None:
     registry = ParetoMCPRegistry([tool_spec("clock", node) for node in ("acme", "globex", "initech")])
     registry.add_mcp(tool_spec("clock", "acme", available=False))

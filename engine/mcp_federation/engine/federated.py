@@ -227,6 +227,7 @@ class FederatedRAGMCPEngine(RAGMCPEngine):
         fresh = {spec.name: spec for spec in source.entries()}
         for name in owned.keys() - fresh.keys():
             del owned[name], self._owners[name]
+            self._measured[source.label].pop(name, None)  # the registry keeps it
             self._registry.remove_mcp(name)
         for name, spec in fresh.items():
             if owned.get(name) is spec:

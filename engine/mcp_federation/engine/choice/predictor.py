@@ -194,6 +194,17 @@ class PerformancePredictor:
         self._compare(name, known)
         self._share(known)
 
+    def forget(self, name: str) -> None:
+        """Know no more of the tool, and its levels nothing by it."""
+        known = self._tools.pop(name, None)
+        if known is None:
+            return
+        self._move(known, EMPTY)
+        offering = self._offers.get(known.place.tool, set())
+        offering.discard(known.place.node)
+        if not offering:
+            self._offers.pop(known.place.tool, None)
+
     @property
     def explorers(self) -> int:
         """How many explore for each other: who lately reported on tools that are not theirs, or we alone."""

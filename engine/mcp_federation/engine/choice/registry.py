@@ -14,6 +14,9 @@ Listener = Callable[[str], None]
 FAILING = 0.5
 """A tool whose success is surely less likely is one that fails."""
 
+MAX_GONE = 5_000
+"""Tools that went of which measurements are kept; of more, those that went first are forgotten."""
+
 
 @dataclass(slots=True)
 class _Providers:
@@ -43,6 +46,7 @@ class ParetoMCPRegistry:
         self._front: list[MCPToolSpec] | None = None
         self._specs: dict[str, MCPToolSpec] = {}
         self._performance: dict[str, Performance] = {}
+        self._gone: dict[str, None] = {}
         self._providers: dict[str, _Providers] = {}
         self._listeners: list[Listener] = []
         self._snapshot: tuple[MCPToolSpec, ...] | None = None
@@ -106,6 +110,7 @@ class ParetoMCPRegistry:
         if old is not None:
             self._unlink(old)
         self._specs[spec.name] = spec
+        self._gone.pop(spec.name, None)
         self._snapshot = self._front = None
         self._predictor.put(spec.name, _place(spec))
         self._rescore(spec)
@@ -114,10 +119,13 @@ class ParetoMCPRegistry:
         self._changed(spec)
 
     def remove_mcp(self, name: str) -> bool:
-        """Remove the spec; whether it was there. What was measured of it is kept for its return."""
+        """Remove the spec; whether it was there. What was measured of it is kept for its return, a while."""
         spec = self._specs.pop(name, None)
         if spec is None:
             return False
+        self._gone[name] = None
+        if len(self._gone) > MAX_GONE:
+            self._forget(next(iter(self._gone)))
         self._snapshot = self._front = None
         self._unlink(spec)
         self._changed(spec)
@@ -166,6 +174,11 @@ class ParetoMCPRegistry:
         spec = self._specs.get(name)
         if spec is not None:
             self._rescore(spec)
+
+    def _forget(self, name: str) -> None:
+        del self._gone[name]
+        self._performance.pop(name, None)
+        self._predictor.forget(name)
 
     def _rescore(self, spec: MCPToolSpec) -> None:
         performance = self._performance.get(spec.name)
