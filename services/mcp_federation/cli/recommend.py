@@ -47,7 +47,7 @@ def show_recommendations(found: list[dict[str, Any]]) -> None:
         return
     table = Table(box=box.SIMPLE_HEAD, header_style="bold")
     add_names(table, console, (tool["name"] for tool in found))
-    table.add_column("fits", justify="right")
+    table.add_column("relevance", justify="right")
     table.add_column("succeeds", justify="right")
     table.add_column("takes", justify="right")
     table.add_column("description", overflow="fold", ratio=1)
