@@ -1,7 +1,6 @@
 """The bus over NATS: core subjects for events and request-reply, JetStream for what is kept."""
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
@@ -14,12 +13,12 @@ import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
-from nats.js.api import DiscardPolicy, StreamConfig
 
-from mcp_federation.bus.alarms import Alarms
 from mcp_federation.bus.handling import Subscriptions, Tasks, answer, error_answer, handle, overloaded
 from mcp_federation.bus.nats_connection import ConnectionWatch, open_connection
-from mcp_federation.bus.nats_lane import STATUS, LaneClient, read_headers, write_headers
+from mcp_federation.bus.nats_ensured import EnsuredStreams
+from mcp_federation.bus.nats_lane import LaneClient, read_headers, write_headers
+from mcp_federation.bus.nats_requests import Requests
 from mcp_federation.bus.nats_streams import NatsConsumer, NatsFollower
 from mcp_federation.bus.protocol import (
     Anew,
@@ -35,7 +34,7 @@ from mcp_federation.bus.protocol import (
     StoredHandler,
     Subscription,
 )
-from mcp_federation.contract.subjects import Header, StreamSpec
+from mcp_federation.contract.subjects import StreamSpec
 from mcp_federation.errors import (
     BusUnavailable,
     Conflict,
@@ -51,13 +50,10 @@ log = get_logger("bus")
 
 CONNECT_TIMEOUT = 5.0
 STORE_TIMEOUT = 5.0
-RESTORE_PAUSE = 0.5
 PENDING_MESSAGES = 65_536
 PENDING_BYTES = 256 * 1024 * 1024
 
 _WRONG_LAST_SEQUENCE = 10071
-_STREAM_EXISTS_OTHERWISE = 10058
-_NO_RESPONDERS = "503"
 _OVERLOADED = overloaded()
 _OVERLOADED_HEADERS = write_headers(_OVERLOADED.headers)
 
@@ -78,16 +74,12 @@ class NatsBus:
     def __init__(self, connection: LaneClient, watch: ConnectionWatch) -> None:
         self._nc = connection
         self._watch = watch
-        watch.on_dropped = self._fail_waiting
         self._js = connection.jetstream(timeout=STORE_TIMEOUT)
         self._open = Subscriptions()
-        self._inbox = connection.new_inbox()
-        self._waiting: dict[str, tuple[asyncio.Future[Delivery], Interim | None]] = {}
-        self._counter = 0
-        self._deadlines = Alarms()
-        self._streams: dict[str, StreamSpec] = {}
-        self._restoring = Tasks(1)
-        watch.on_returned = self._restore
+        self._requests = Requests(connection.new_inbox())
+        self._streams = EnsuredStreams(self._js, lambda: self.connected)
+        watch.on_dropped = self._requests.fail
+        watch.on_returned = self._streams.restore
 
     @classmethod
     async def connect(
@@ -107,12 +99,8 @@ class NatsBus:
         """
         connection, watch = await open_connection(url, name, timeout, on_lost)
         bus = cls(connection, watch)
-        await bus._listen_for_replies()
+        await connection.take(bus._requests.subject, "", bus._requests.take)
         return bus
-
-    async def _listen_for_replies(self) -> None:
-        # One subscription for all answers: a request then costs a future and a counter.
-        await self._nc.take(f"{self._inbox}.*", "", self._take_reply)
 
     @property
     def max_payload(self) -> int:
@@ -140,17 +128,8 @@ class NatsBus:
         """Send a request and wait for its answer; see `Bus.request`."""
         if not self._nc.is_connected:
             raise BusUnavailable("the connection to NATS is down")
-        self._counter += 1
-        token = str(self._counter)
-        future: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
-        self._waiting[token] = future, on_interim
-        alarm = self._deadlines.set(time.monotonic() + timeout, partial(_expire, future, timeout))
-        try:
-            await self._send(subject, payload, headers, f"{self._inbox}.{token}")
-            return await future
-        finally:
-            self._deadlines.drop(alarm)
-            del self._waiting[token]
+        send = partial(self._send, subject, payload, headers)
+        return await self._requests.answer(send, timeout, on_interim)
 
     async def subscribe(
         self, subject: str, handler: Handler, *, queue: str | None = None, limit: int = 256
@@ -209,47 +188,7 @@ class NatsBus:
 
     async def ensure_stream(self, spec: StreamSpec) -> None:
         """Have a stream with that configuration; see `Bus.ensure_stream`."""
-        await self._make_stream(spec)
-        self._streams[spec.name] = spec
-
-    def _restore(self) -> None:
-        """Have every stream again that was ensured: the server lost it, or somebody removed it."""
-        if not self._restoring.full:
-            self._restoring.spawn(self._restore_streams())
-
-    async def _restore_streams(self) -> None:
-        for spec in list(self._streams.values()):
-            while self.connected:
-                try:
-                    await self._make_stream(spec)
-                    break
-                except BusUnavailable as error:  # JetStream may still be starting
-                    log.debug("stream_retry", stream=spec.name, reason=error.message)
-                    await asyncio.sleep(RESTORE_PAUSE)
-
-    async def _make_stream(self, spec: StreamSpec) -> None:
-        ours: dict[str, Any] = {
-            "name": spec.name,
-            "subjects": [spec.template.every()],
-            "max_msgs_per_subject": 1 if spec.last_per_subject else -1,
-            "max_age": spec.max_age.total_seconds() if spec.max_age else None,
-            "max_bytes": spec.max_bytes,
-            "discard": DiscardPolicy.OLD,
-            "allow_direct": True,
-            "deny_delete": spec.append_only,
-            "deny_purge": spec.append_only,
-        }
-        try:
-            try:
-                await self._js.add_stream(StreamConfig(**ours))
-            except nats.js.errors.APIError as error:
-                if error.err_code != _STREAM_EXISTS_OTHERWISE:
-                    raise
-                # All else is its operator's, as how many servers of a cluster keep it.
-                theirs = (await self._js.stream_info(spec.name)).config
-                await self._js.update_stream(theirs.evolve(**ours))
-        except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
-            raise BusUnavailable(f"the stream {spec.name} cannot be made") from error
+        await self._streams.ensure(spec)
 
     async def store(self, subject: str, payload: bytes, *, expect: int | None = None) -> int:
         """Publish into the stream that keeps the subject; see `Bus.store`."""
@@ -258,7 +197,7 @@ class NatsBus:
             delivery = await self.request(subject, payload, timeout=STORE_TIMEOUT, headers=headers)
             ack = msgspec.json.decode(delivery.payload, type=_PubAck)
         except (NodeUnavailable, DeadlineExceeded, ConnectionLost, msgspec.DecodeError) as error:
-            self._restore()
+            self._streams.restore()
             raise BusUnavailable("no stream keeps the message") from error
         if ack.error is not None:
             if ack.error.err_code == _WRONG_LAST_SEQUENCE:
@@ -294,7 +233,7 @@ class NatsBus:
             subject=subject,
             tail=tail,
             on_anew=on_anew,
-            on_missing=self._restore,
+            on_missing=self._streams.restore,
         )
         return self._open.add(follower)
 
@@ -302,7 +241,7 @@ class NatsBus:
         self, stream: StreamSpec, name: str, handler: BatchHandler, *, on_anew: Anew | None = None
     ) -> Subscription:
         """Work through a stream once for all workers of that name; see `Bus.consume`."""
-        return self._open.add(NatsConsumer(self._js, stream, name, handler, on_anew, self._restore))
+        return self._open.add(NatsConsumer(self._js, stream, name, handler, on_anew, self._streams.restore))
 
     async def flush(self, timeout: float = 5.0) -> None:
         """Wait until everything published so far has reached the server."""
@@ -315,7 +254,7 @@ class NatsBus:
     async def close(self) -> None:
         """Finish what is being handled, within a bound, and disconnect."""
         self._watch.expected = True
-        await self._restoring.finish(0)
+        await self._streams.close()
         await self._open.close()
         with suppress(BusUnavailable):
             if self._nc.is_connected:
@@ -331,34 +270,13 @@ class NatsBus:
                     self._nc.give_up_pending()
                     self._nc._status = Client.DISCONNECTED
                     await self._nc.close()
-        self._fail_waiting()
-        self._deadlines.clear()
+        self._requests.close()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
-
-    def _fail_waiting(self) -> None:
-        """No answer to a request under way may be waited for: it may have come while nobody listened."""
-        for future, _ in self._waiting.values():
-            if not future.done():
-                future.set_exception(ConnectionLost("the connection to NATS broke before the answer came"))
-
-    def _take_reply(self, subject: str, reply: str, block: bytes, payload: bytes) -> None:
-        future, on_interim = self._waiting.get(subject.rpartition(".")[2], (None, None))
-        if future is None or future.done():
-            return
-        headers = read_headers(block) if block else {}
-        delivery = Delivery(subject, payload, headers, reply or None)
-        if Header.INTERIM in headers:
-            if on_interim is not None:
-                on_interim(delivery)
-        elif headers.get(STATUS) == _NO_RESPONDERS and not payload:
-            future.set_exception(NodeUnavailable("nobody answers there"))
-        else:
-            future.set_result(delivery)
 
     async def _subscribed(
         self, subscribing: Coroutine[Any, Any, NatsSubscription], tasks: Tasks
@@ -410,11 +328,6 @@ class _Subscription:
             async with asyncio.timeout(5):
                 await self._nc.drained(self._sub)
         await self._tasks.finish()
-
-
-def _expire(future: asyncio.Future[Delivery], timeout: float) -> None:
-    if not future.done():
-        future.set_exception(DeadlineExceeded(f"no answer within {timeout:g} s"))
 
 
 def _delivery(msg: Msg) -> Delivery:
