@@ -3,9 +3,15 @@
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import nats
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -275,6 +281,12 @@ async def test_what_an_operator_set_of_a_stream_stays(bus: NatsBus, raw: Client)
     assert (config.max_msg_size, config.max_msgs_per_subject) == (1000, 1)
 
 
+async def test_who_waits_for_a_stream_that_there_is_not_is_told_so(bus: NatsBus) -> None:
+    follower = await bus.follow(DIARY, Pages())
+    with pytest.raises(DeadlineExceeded, match="DIARY was not replayed within 0.5 s: .* no such stream"):
+        await follower.caught_up(0.5)
+
+
 async def test_a_stream_that_cannot_be_made_says_so(bus: NatsBus) -> None:
     await bus.ensure_stream(DIARY)
     with pytest.raises(BusUnavailable, match="OTHER cannot be made"):
@@ -401,6 +413,39 @@ async def test_the_right_credentials_in_the_url_are_let_in(guarded_server: NatsS
     async with await NatsBus.connect(url, name="a test") as bus:
         await bus.flush()
         assert bus.connected
+
+
+async def test_a_certificate_must_be_trusted_and_is_told_when_it_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = self_signed(tmp_path)
+    config = f'tls {{ cert_file: "{certificate}", key_file: "{key}" }}'
+    with NatsServer(tmp_path / "server", config=config) as server:
+        url = f"tls://localhost:{server.port}"
+        async with asyncio.timeout(4):
+            with pytest.raises(BusUnavailable, match=r"certificate is not trusted \(.+\) at tls://localhost"):
+                await NatsBus.connect(url)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        async with await NatsBus.connect(url) as bus:
+            await bus.flush()
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """Files with a certificate of localhost, and with its key."""
+    key = Ed25519PrivateKey.generate()
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    today = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(today - timedelta(days=1))
+        .not_valid_after(today + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, None)
+    )
+    paths = folder / "server.pem", folder / "server.key"
+    paths[0].write_bytes(certificate.public_bytes(Encoding.PEM))
+    paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return paths
 
 
 async def test_who_is_turned_out_of_a_connection_asks_to_be_let_in_again(

@@ -169,7 +169,7 @@ def test_where_governance_never_ran_a_command_says_so(
         main([*words, "--nats", nats.url, "--trust", f"ed25519:{'A' * 43}="])
     structlog.reset_defaults()
     assert ended.value.code == 1
-    assert "no governance worker has run" in capsys.readouterr().err
+    assert "no governance has run" in capsys.readouterr().err
 
 
 def test_an_import_policy_holds_for_the_commands_too(

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
-_PORTS = re.compile(r'"nats://127\.0\.0\.1:(\d+)".*"ws://127\.0\.0\.1:(\d+)"')
+_PORTS = re.compile(r'"(?:nats|tls)://127\.0\.0\.1:(\d+)".*"ws://127\.0\.0\.1:(\d+)"')
 
 
 def nats_server_binary() -> str:

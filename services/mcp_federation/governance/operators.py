@@ -132,7 +132,8 @@ async def replay(bus: Bus, stream: StreamSpec, take: StoredHandler, timeout: flo
         await bus.last(stream, stream.template.of("none", "none"))
     except BusUnavailable:
         raise BusUnavailable(
-            f"the NATS server has no stream {stream.name}: no governance worker has run with it"
+            f"the NATS server has no stream {stream.name}, or keeps it from us: "
+            "no governance has run with it, or the user in the URL may not read it"
         ) from None
     follower = await bus.follow(stream, take)
     try:

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import secrets
+import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from urllib.parse import urlsplit
@@ -14,6 +15,8 @@ from mcp_federation.errors import BusUnavailable
 from mcp_federation.logs import get_logger
 
 log = get_logger("bus")
+
+CLOSE_TIMEOUT = 1.0
 
 _USER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -72,7 +75,7 @@ async def open_connection(
     connected = False
 
     async def on_error(error: Exception) -> None:
-        if not connected and _is_refusal(error):
+        if not connected and (_is_refusal(error) or isinstance(error, ssl.SSLError)):
             raise error  # ends connecting, which nats-py would go on trying
         await watch.on_error(error)
 
@@ -95,9 +98,9 @@ async def open_connection(
         watch.expected = True
         # Of an address that is none nats-py opened nothing, and asserts so on closing.
         with suppress(nats.errors.Error, OSError, AssertionError):
-            await connection.close()
-        what = "the NATS server refuses our credentials" if _is_refusal(error) else "no NATS server answers"
-        raise BusUnavailable(f"{what} at {_without_secrets(url)}") from error
+            async with asyncio.timeout(CLOSE_TIMEOUT):  # uvloop never closes what broke off a TLS handshake
+                await connection.close()
+        raise BusUnavailable(f"{_what(error)} at {_without_secrets(url)}") from error
     connected = True
     return connection, watch
 
@@ -121,6 +124,12 @@ def _without_secrets(url: str) -> str:
         f"{scheme}{sep}{rest.rpartition('@')[2]}"
         for scheme, sep, rest in (part.partition("://") for part in url.split(","))
     )
+
+
+def _what(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the NATS server's certificate is not trusted ({error.verify_message})"
+    return "the NATS server refuses our credentials" if _is_refusal(error) else "no NATS server answers"
 
 
 def _is_refusal(error: Exception) -> bool:

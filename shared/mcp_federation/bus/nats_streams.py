@@ -88,6 +88,7 @@ class NatsFollower(Owner):
         self._tail = tail
         self._handled = 0
         self._lineage = _Lineage(js, stream, on_anew)
+        self._missing = False
         self._caught_up = asyncio.Event()
         super().__init__(_for_ever(self._follow, self._stream, on_missing))
 
@@ -97,7 +98,10 @@ class NatsFollower(Owner):
             async with asyncio.timeout(timeout):
                 await self._caught_up.wait()
         except TimeoutError:
-            raise DeadlineExceeded(f"{self._stream.name} was not replayed within {timeout:g} s") from None
+            why = ": the NATS server has no such stream" if self._missing else ""
+            raise DeadlineExceeded(
+                f"{self._stream.name} was not replayed within {timeout:g} s{why}"
+            ) from None
 
     async def _follow(self) -> None:
         inbox = self._nc.new_inbox()
@@ -117,7 +121,12 @@ class NatsFollower(Owner):
                     await self._js.delete_consumer(self._stream.name, consumer)
 
     async def _config(self, inbox: str) -> ConsumerConfig:
-        last, began_anew = await self._lineage.look(self._handled)
+        try:
+            last, began_anew = await self._lineage.look(self._handled)
+        except nats.js.errors.NotFoundError:
+            self._missing = True
+            raise
+        self._missing = False
         if began_anew:
             self._handled = 0
         start = self._handled + 1
