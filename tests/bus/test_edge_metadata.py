@@ -19,7 +19,7 @@ from mcp_federation.contract.messages import (
     encode,
 )
 from mcp_federation.contract.subjects import CATALOG_STREAM, METRICS, METRICS_STREAM, RULING_STREAM
-from mcp_federation.edge import metadata
+from mcp_federation.edge import metadata_log
 from tests.conftest import Connect
 from tests.support.edge_mesh import HOME, BusNode, Edge, edge_settings, ensure_streams, running_edge
 
@@ -253,7 +253,7 @@ async def test_an_edge_that_starts_later_knows_what_went_before(connect: Connect
 async def test_without_the_stream_an_upload_says_that_it_was_not_kept(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metadata, "READ_TIMEOUT", 0.01)
+    monkeypatch.setattr(metadata_log, "READ_TIMEOUT", 0.01)
     await bus.ensure_stream(CATALOG_STREAM)
     await bus.ensure_stream(RULING_STREAM)
     async with running_edge(bus, edge_settings(sharing="records")) as edge:
@@ -265,6 +265,6 @@ async def test_without_the_stream_an_upload_says_that_it_was_not_kept(
 async def test_an_upload_that_is_slow_to_come_back_was_still_taken(
     edge: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metadata, "ECHO_TIMEOUT", 0.01)
+    monkeypatch.setattr(metadata_log, "ECHO_TIMEOUT", 0.01)
     await edge.metadata.stop()
     assert (await edge.post("/metadata", [record()])).status == 204

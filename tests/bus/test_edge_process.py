@@ -25,7 +25,7 @@ pytestmark = pytest.mark.bus
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no stream of records yet."""
-    monkeypatch.setattr("mcp_federation.edge.metadata.READ_TIMEOUT", 0.1)
+    monkeypatch.setattr("mcp_federation.edge.metadata_log.READ_TIMEOUT", 0.1)
 
 
 def process_settings(server: NatsServer, **fields: Any) -> Settings:

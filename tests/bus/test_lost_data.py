@@ -31,7 +31,7 @@ from mcp_federation.contract.subjects import (
     Header,
     StreamSpec,
 )
-from mcp_federation.edge.metadata import MetadataLog
+from mcp_federation.edge.metadata_log import MetadataLog
 from mcp_federation.errors import BusUnavailable
 from mcp_federation.governance.trail_check import TrailCheck
 from mcp_federation.metrics.worker import MetricsWorker

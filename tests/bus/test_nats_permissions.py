@@ -34,7 +34,7 @@ from mcp_federation.contract.subjects import (
     SUBMIT,
 )
 from mcp_federation.edge import app as edge_app
-from mcp_federation.edge.metadata import MetadataLog
+from mcp_federation.edge.metadata_log import MetadataLog
 from mcp_federation.errors import DeadlineExceeded
 from mcp_federation.metrics.worker import MetricsWorker
 from mcp_federation.privacy.policy import Policy

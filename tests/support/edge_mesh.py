@@ -48,7 +48,7 @@ from mcp_federation.contract.subjects import (
     node_queue,
 )
 from mcp_federation.edge.app import create_app
-from mcp_federation.edge.metadata import MetadataLog
+from mcp_federation.edge.metadata_log import MetadataLog
 from mcp_federation.edge.server import HttpServer, listening_socket, url_of
 from mcp_federation.errors import ToolNotFound
 from mcp_federation.privacy.policy import Policy

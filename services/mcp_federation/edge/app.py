@@ -19,7 +19,8 @@ from mcp_federation.edge.execution import EXECUTE, Execute
 from mcp_federation.edge.guard import Gate, Guard
 from mcp_federation.edge.health import HEALTH, READINESS, Ready, healthz
 from mcp_federation.edge.incoming import BodyReader
-from mcp_federation.edge.metadata import RECENT, UPLOAD, MetadataLog, RecentRecords, UploadRecords
+from mcp_federation.edge.metadata import RECENT, UPLOAD, RecentRecords, UploadRecords
+from mcp_federation.edge.metadata_log import MetadataLog
 from mcp_federation.edge.openapi import openapi_document
 from mcp_federation.edge.operations import Direct, Handler, Operation, routes
 from mcp_federation.edge.problems import on_error
