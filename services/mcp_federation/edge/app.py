@@ -1,6 +1,7 @@
 """Composition of the edge: the application from its parts, and the process around it."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -154,34 +155,44 @@ async def run(
 
         async with connected(settings, "edge", stop) as bus:
             catalog = CatalogReplica(bus, ApprovalVerifier(keys), imports)
-            metadata = MetadataLog(bus, settings.node, Policy.of(settings))
-            replayed = asyncio.Event()
-            figures = PerformanceView(bus)
-            client = FederationClient(
-                bus,
-                catalog,
-                balancer=Balancer(figures, home=settings.node),
-                on_outcome=metadata.observe,
-                max_payload=settings.max_payload,
-                waits_for_room=False,
-            )
-            app = create_app(client, bus, settings, metadata, replayed=replayed.is_set)
-            server = HttpServer(app, started)
-            try:
-                await metadata.start()
-                await figures.start()
-                async with asyncio.TaskGroup() as tasks:
-                    replay = tasks.create_task(_replay(catalog, replayed))
-                    tasks.create_task(server.serve([sock]))
-                    await stop.wait()
-                    replay.cancel()
-                    server.stop()
-            finally:
-                await client.close()
-                await figures.stop()
-                await metadata.stop()
-                await catalog.stop()
+            await _serve(settings, bus, catalog, sock, started, stop)
     log.info("edge_stopped", url=url)
+
+
+async def _serve(
+    settings: Settings,
+    bus: Bus,
+    catalog: CatalogReplica,
+    sock: socket.socket,
+    started: Callable[[], None],
+    stop: asyncio.Event,
+) -> None:
+    metadata = MetadataLog(bus, settings.node, Policy.of(settings))
+    figures = PerformanceView(bus)
+    client = FederationClient(
+        bus,
+        catalog,
+        balancer=Balancer(figures, home=settings.node),
+        on_outcome=metadata.observe,
+        max_payload=settings.max_payload,
+        waits_for_room=False,
+    )
+    replayed = asyncio.Event()
+    server = HttpServer(create_app(client, bus, settings, metadata, replayed=replayed.is_set), started)
+    try:
+        await metadata.start()
+        await figures.start()
+        async with asyncio.TaskGroup() as tasks:
+            replay = tasks.create_task(_replay(catalog, replayed))
+            tasks.create_task(server.serve([sock]))
+            await stop.wait()
+            replay.cancel()
+            server.stop()
+    finally:
+        await client.close()
+        await figures.stop()
+        await metadata.stop()
+        await catalog.stop()
 
 
 def _trusted_keys(settings: Settings) -> tuple[TrustedKey, ...]:
