@@ -176,7 +176,7 @@ def test_the_table_shows_every_organisation_with_its_servers_and_processes(up: U
     for node, server in (("acme", "database_mcp"), ("globex", "time"), ("initech", "git")):
         (row,) = [row for row in rows if row[:2] == [node, server]]
         assert row[-2:] == ["ready", str(processes[f"node-{node}"])]
-    assert "git_log" in up.screen
+    assert "git_add" in up.screen
     assert f"http://127.0.0.1:{up.port}" in up.screen
     assert TOKEN not in up.screen
     assert set(processes) == {
@@ -267,7 +267,7 @@ def test_what_goes_wrong_is_one_line_and_code_1(up: Up, argv: tuple[str, ...], s
 def test_a_second_mesh_on_the_same_state_is_refused_in_one_line(up: Up) -> None:
     result = up.cli("up", "--port", "0")
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == f"mcp-federation: a mesh already runs on {up.state.root}\n"
+    assert result.stderr == f"mcp-federation: a mesh already runs on {up.state.root}, at {up.mesh.edge_url}\n"
 
 
 async def test_a_killed_node_is_a_503_at_once_and_is_back_by_itself(up: Up) -> None:
