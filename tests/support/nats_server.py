@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from mcp_federation.bus.nats import NatsBus
+
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 _PORTS = re.compile(r'"(?:nats|tls)://127\.0\.0\.1:(\d+)".*"ws://127\.0\.0\.1:(\d+)"')
 
@@ -129,3 +131,11 @@ async def eventually(condition: Callable[[], object], timeout: float = 10.0) -> 
         tick = asyncio.Event()
         loop.call_later(0.02, tick.set)
         await tick.wait()
+
+
+async def restart(server: NatsServer, bus: NatsBus) -> None:
+    """Kill the server, start it again, and wait until the bus is back."""
+    server.kill()
+    await eventually(lambda: not bus.connected)
+    server.start()
+    await eventually(lambda: bus.connected)
