@@ -165,6 +165,17 @@ def test_of_too_many_tools_the_ones_used_longest_ago_are_forgotten(monkeypatch: 
     assert {statistics.tool for statistics in gathered(*records).release(0.0)} == {"a", "c"}
 
 
+def test_a_tool_that_began_anew_while_its_release_was_paid_for_is_not_released(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(release, "MAX_TOOLS", 1)
+    gatherer = gathered(*[a_record("a")] * 20)
+    paid = gatherer.spend(gatherer.ripe(), 0.0)
+    for tool in "ba":
+        gatherer.add(a_record(tool))
+    assert gatherer.released(paid) == []
+
+
 def test_the_noise_has_the_spread_that_a_release_tells() -> None:
     gatherer = Gatherer(Policy(budget=1e6, window=1.0), LaplaceNoise())
     told, tally = [], None

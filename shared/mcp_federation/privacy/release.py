@@ -125,8 +125,12 @@ class Gatherer:
             ]
 
     def released(self, paid: Iterable[Key]) -> list[Statistics]:
-        """The statistics of tools that were paid for; each execution leaves once."""
-        return [self._statistics(key, self._tools[key]) for key in paid if key in self._tools]
+        """The statistics of tools that were paid for; each execution leaves once.
+
+        A tool may have been forgotten meanwhile, and have begun anew.
+        """
+        ripe = self.ripe()
+        return [self._statistics(key, self._tools[key]) for key in paid if key in ripe]
 
     def close(self) -> None:
         """Let go of the account."""
