@@ -1,8 +1,9 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from mcp_federation.engine.choice.pareto import Performance
 from mcp_federation.engine.choice.registry import ParetoMCPRegistry
 from mcp_federation.engine.documents import tool_spec
 from mcp_federation.engine.federated import FederatedRAGMCPEngine
+from mcp_federation.engine.sources import rest
+from mcp_federation.engine.sources.rest import RestPartner
 from mcp_federation.engine.types import MCPToolSpec
 from mcp_federation.estimation import OWN_WEIGHT
 from tests.support.http_peer import HttpPeer, never, refused_url
@@ -234,6 +237,35 @@ async def test_the_tools_of_a_partner_that_went_down_are_listed_as_unavailable_u
     peer.routes["GET /discover"] = [{**CLOCK, "available": False}]
     await made.refresh()
     assert not spec_of(made, name).metadata["available"]
+
+
+async def test_a_partners_tools_are_read_beside_the_event_loop_and_not_again_as_it_goes_and_comes(
+    peers: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers: list[int] = []
+
+    def read(*arguments: Any, **fields: Any) -> MCPToolSpec:
+        readers.append(threading.get_ident())
+        return tool_spec(*arguments, **fields)
+
+    monkeypatch.setattr(rest, "tool_spec", read)
+    peer = peers.enter_context(peer_with(CLOCK, OVEN))
+    made = RestPartner(peer.url)
+    await made.load()
+    for listed, gone in (
+        ([{**CLOCK, "available": False}, OVEN], {"clock"}),
+        (refuse, {"clock", "oven"}),
+        ([CLOCK, OVEN], set()),
+    ):
+        peer.routes["GET /discover"] = listed
+        with suppress(errors.FederationError):
+            await made.load()
+        assert {spec.metadata["local_name"] for spec in made.entries() if not spec.runnable} == gone
+    assert len(readers) == 2
+    assert threading.get_ident() not in readers
+    peer.routes["GET /discover"] = [{**CLOCK, "description": "Tell the date."}, OVEN]
+    await made.load()
+    assert {spec.description for spec in made.entries()} == {"Tell the date.", OVEN["description"]}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """What of a tool is indexed, and how a tool becomes a spec. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mcp_federation.engine.categories import classify
@@ -140,3 +140,8 @@ def tool_spec(
             "source": source,
         },
     )
+
+
+def marked(spec: MCPToolSpec, *, available: bool) -> MCPToolSpec:
+    """The same tool as it is now available, or not: a copy, which costs less than to read it again."""
+    return replace(spec, metadata={**spec.metadata, "available": available})

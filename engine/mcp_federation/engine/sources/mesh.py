@@ -19,7 +19,7 @@ from mcp_federation.contract.messages import decode
 from mcp_federation.contract.names import federated_name
 from mcp_federation.contract.subjects import PERFORMANCE, PERFORMANCE_STREAM
 from mcp_federation.engine.choice.pareto import MAX_CLAIM, Performance
-from mcp_federation.engine.documents import tool_spec
+from mcp_federation.engine.documents import marked, tool_spec
 from mcp_federation.engine.sources import partner
 from mcp_federation.engine.sources.source import OnChange
 from mcp_federation.engine.types import MCPToolSpec
@@ -172,8 +172,10 @@ class NatsMesh:
         for tool in catalog.state.tools():
             available = catalog.state.is_available(tool.node)
             known = self._known.get(tool.federated_name)
-            if known is None or known[0] is not tool or known[1].metadata["available"] != available:
+            if known is None or known[0] is not tool:
                 known = tool, self._spec(tool, available=available)
+            elif known[1].metadata["available"] != available:
+                known = tool, marked(known[1], available=available)
             fresh[tool.federated_name] = known
         self._known = fresh
 

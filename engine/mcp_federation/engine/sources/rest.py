@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from mcp_federation.engine.choice.pareto import Performance
-from mcp_federation.engine.documents import tool_spec
+from mcp_federation.engine.documents import marked, tool_spec
 from mcp_federation.engine.sources import partner
 from mcp_federation.engine.sources.source import OnChange
 from mcp_federation.engine.types import MCPToolSpec
@@ -63,10 +65,8 @@ class RestPartner:
                 name: self._keep(entry, available=False) for name, (entry, _) in self._listed.items()
             }
             raise listed
-        self._listed = {
-            entry.name: self._keep(entry, available=entry.available)
-            for entry in self._admitted([e for e, _ in listed])
-        }
+        # Thousands of long texts take seconds: not on the event loop.
+        self._listed = await asyncio.to_thread(self._read, [entry for entry, _ in listed])
         if isinstance(measured, FederationError):
             log.info("partner_performance_unknown", partner=self.label, reason=measured.message)
         elif isinstance(measured, BaseException):
@@ -94,6 +94,11 @@ class RestPartner:
         name = str(spec.metadata["local_name"])
         return await partner.execute(self._url, name, args, kwargs, self._token, self._execute_timeout)
 
+    def _read(
+        self, entries: Sequence[partner.PartnerEntry]
+    ) -> dict[str, tuple[partner.PartnerEntry, MCPToolSpec]]:
+        return {entry.name: self._keep(entry, available=entry.available) for entry in self._admitted(entries)}
+
     def _admitted(self, entries: Sequence[partner.PartnerEntry]) -> list[partner.PartnerEntry]:
         """Those that the import policy lets pass; that it does not let others is logged when they change."""
         if self._imports is None:
@@ -116,9 +121,12 @@ class RestPartner:
         self, entry: partner.PartnerEntry, *, available: bool
     ) -> tuple[partner.PartnerEntry, MCPToolSpec]:
         known = self._listed.get(entry.name)
-        if known and known[0] == entry and known[1].metadata["available"] == available:
+        if not known or replace(known[0], available=entry.available) != entry:
+            return entry, self._spec(entry, available=available)
+        spec = known[1]
+        if spec.metadata["available"] == available:
             return known
-        return entry, self._spec(entry, available=available)
+        return entry, marked(spec, available=available)
 
     def _spec(self, entry: partner.PartnerEntry, *, available: bool) -> MCPToolSpec:
         return tool_spec(
