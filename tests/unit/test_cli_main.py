@@ -167,3 +167,18 @@ def test_the_module_is_the_command() -> None:
         env=dict(os.environ),
     )
     assert done.stdout.strip() == f"mcp-federation {VERSION}"
+
+
+def test_up_takes_a_config_and_toolboxes_as_a_node_does(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, object] = {}
+
+    def run_up(**overrides: object) -> int:
+        given.update(overrides)
+        return 0
+
+    monkeypatch.setattr("mcp_federation.cli.processes.run_up", run_up)
+    argv = ("up", "--config", "servers.json", "--toolbox", "tools", "--toolbox", "weather:server")
+    assert run(capsys, *argv)[0] == 0
+    assert (given["config"], given["toolboxes"]) == (Path("servers.json"), ("tools", "weather:server"))

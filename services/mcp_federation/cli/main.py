@@ -57,6 +57,7 @@ def common(
 def up(
     demo: Annotated[bool, typer.Option("--demo", help="Run three organisations with real servers.")] = False,
     config: Config = None,
+    toolbox: Toolboxes = None,
     host: Host = None,
     port: Port = None,
     state_dir: StateFolder = None,
@@ -70,6 +71,7 @@ def up(
         run_up(
             demo=demo,
             config=config,
+            toolboxes=words(toolbox),
             host=host,
             port=port,
             state_dir=state_dir,
