@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from mcp_federation.engine import tool_index
+from mcp_federation.engine import brainstorming, rag, tool_index
 from mcp_federation.engine.choice.pareto import Performance
 from mcp_federation.engine.choice.predictor import HALF_LIFE, PerformancePredictor
 from mcp_federation.engine.choice.registry import ParetoMCPRegistry
@@ -17,7 +17,7 @@ from mcp_federation.engine.documents import tool_spec
 from mcp_federation.engine.rag import RAGMCPEngine
 from mcp_federation.engine.types import MCPCategory, MCPToolSpec, PipelineStage
 from mcp_federation.errors import ServerUnavailable
-from tests.support.http_peer import HttpPeer, refused_url
+from tests.support.http_peer import HttpPeer, never, refused_url
 
 QUERY = "unpack a zip archive"
 
@@ -410,6 +410,28 @@ async def test_a_brainstorming_service_that_is_down_is_logged_and_done_without()
         assert await made.initialize()
         assert (await made.execute_rag_mcp_pipeline(QUERY)).success
     assert [log["event"] for log in logs] == ["brainstorming_unreachable"]
+
+
+async def test_a_brainstorming_service_that_hangs_is_waited_for_once_in_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(brainstorming, "TIMEOUT", 0.2)
+    now = 0.0
+    session = brainstorming.BrainstormingSession
+    monkeypatch.setattr(rag, "BrainstormingSession", lambda endpoint: session(endpoint, lambda: now))
+    routes: dict[str, Any] = {"POST /session/create": {"session_id": "1"}, "POST /rag-mcp/results": never}
+    with HttpPeer(routes) as peer, capture_logs() as logs:
+        made = engine(mcp_brainstorming_endpoint=peer.url)
+        await made.initialize()
+        for _ in range(3):
+            assert (await made.execute_rag_mcp_pipeline(QUERY)).success
+        assert len(peer.seen) == 2
+        assert [log["event"] for log in logs] == ["brainstorming_unreachable"]
+        peer.routes["POST /rag-mcp/results"] = {"ok": True}
+        now = brainstorming.PAUSE
+        for _ in range(3):
+            assert (await made.execute_rag_mcp_pipeline(QUERY)).success
+        assert len(peer.seen) == 5
 
 
 async def test_a_lone_surrogate_of_a_request_or_a_tool_keeps_no_service_from_answering() -> None:

@@ -1,5 +1,8 @@
 """Tells a parent system's MCP brainstorming service what the pipeline selected."""
 
+import math
+import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -15,15 +18,23 @@ log = get_logger("engine")
 TIMEOUT = 2.0
 """Seconds for one message; the pipeline waits for it."""
 
+PAUSE = 30.0
+"""Seconds that a service which does not answer is left alone, so that not every request waits for it."""
+
 _MAX_ANSWER = 64 * 1024
 
 
 class BrainstormingSession:
-    """One session at the service; without an `endpoint`, or once it failed to open, nothing is sent."""
+    """One session at the service; without an `endpoint`, or once it failed to open, nothing is sent.
 
-    def __init__(self, endpoint: str | None) -> None:
+    What is selected while it is left alone is not told later.
+    """
+
+    def __init__(self, endpoint: str | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._endpoint = endpoint.rstrip("/") if endpoint else None
+        self._clock = clock
         self._session_id: str | None = None
+        self._tell_again_at = -math.inf
 
     @property
     def connected(self) -> bool:
@@ -40,7 +51,7 @@ class BrainstormingSession:
 
     async def tell(self, result: RAGMCPPipelineResult) -> None:
         """Send what was selected."""
-        if self._session_id is None:
+        if self._session_id is None or self._clock() < self._tell_again_at:
             return
         selected = [
             {
@@ -74,6 +85,7 @@ class BrainstormingSession:
             )
         except FederationError as error:
             log.warn("brainstorming_unreachable", reason=error.message)
+            self._tell_again_at = self._clock() + PAUSE
             return None
         if status != 200:
             log.warn("brainstorming_refused", status=status)
