@@ -1,4 +1,6 @@
+import asyncio
 import json
+import threading
 from collections.abc import Sequence
 from typing import Any
 from unittest.mock import Mock
@@ -17,7 +19,7 @@ from mcp_federation.engine.documents import tool_spec
 from mcp_federation.engine.rag import RAGMCPEngine
 from mcp_federation.engine.types import MCPCategory, MCPToolSpec, PipelineStage
 from mcp_federation.errors import ServerUnavailable
-from tests.support.http_peer import HttpPeer, never, refused_url
+from tests.support.http_peer import HttpPeer, refused_url
 
 QUERY = "unpack a zip archive"
 
@@ -419,7 +421,13 @@ async def test_a_brainstorming_service_that_hangs_is_waited_for_once_in_a_while(
     now = 0.0
     session = brainstorming.BrainstormingSession
     monkeypatch.setattr(rag, "BrainstormingSession", lambda endpoint: session(endpoint, lambda: now))
-    routes: dict[str, Any] = {"POST /session/create": {"session_id": "1"}, "POST /rag-mcp/results": never}
+    free = threading.Event()
+
+    async def hang(_: web.Request) -> web.StreamResponse:
+        await asyncio.to_thread(free.wait, 10)
+        return web.json_response({})
+
+    routes: dict[str, Any] = {"POST /session/create": {"session_id": "1"}, "POST /rag-mcp/results": hang}
     with HttpPeer(routes) as peer, capture_logs() as logs:
         made = engine(mcp_brainstorming_endpoint=peer.url)
         await made.initialize()
@@ -427,6 +435,7 @@ async def test_a_brainstorming_service_that_hangs_is_waited_for_once_in_a_while(
             assert (await made.execute_rag_mcp_pipeline(QUERY)).success
         assert len(peer.seen) == 2
         assert [log["event"] for log in logs] == ["brainstorming_unreachable"]
+        free.set()
         peer.routes["POST /rag-mcp/results"] = {"ok": True}
         now = brainstorming.PAUSE
         for _ in range(3):
