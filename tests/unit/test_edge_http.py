@@ -74,10 +74,11 @@ async def test_without_a_token_set_the_edge_is_open_and_says_so_once(memory: Mem
 
 
 async def test_an_unknown_path_is_a_problem(edge: Edge) -> None:
-    for path in ("/nowhere", "/discover/", "/docs", "/redoc"):
+    for path in ("/", "/nowhere", "/discover/", "/docs", "/redoc"):
         answer = await edge.get(path)
         assert answer.status == 404
         assert answer.json["code"] == "not_found"
+        assert "/openapi.json" in answer.json["detail"]
 
 
 async def test_a_wrong_method_is_told_the_right_ones(edge: Edge) -> None:

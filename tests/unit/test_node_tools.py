@@ -86,6 +86,14 @@ def test_a_tool_that_cannot_be_published_costs_only_itself() -> None:
     assert all(unfit.values())
 
 
+@pytest.mark.parametrize(("support", "published"), [("required", 0), ("optional", 1), ("forbidden", 1)])
+def test_a_tool_that_only_runs_as_a_task_cannot_be_called_and_is_not_published(
+    support: str, published: int
+) -> None:
+    tools, unfit = local(listed(execution={"taskSupport": support}))
+    assert (len(tools), "as a task only" in unfit.get("time.now", "")) == (published, not published)
+
+
 def test_a_tool_without_a_description_has_an_empty_one() -> None:
     assert one(listed()).tool.description == ""
 

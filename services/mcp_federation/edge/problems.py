@@ -14,6 +14,7 @@ from mcp_federation.errors import FederationError, Unauthorized
 
 MEDIA_TYPE = "application/problem+json"
 _TYPE = "urn:mcp-federation:error:"
+_HINTS = {404: "nothing is at this path: GET /openapi.json tells what there is"}
 _REALM = 'Bearer realm="mcp-federation"'
 
 
@@ -33,7 +34,7 @@ def problem_response(error: FederationError | HTTPException) -> Response:
         problem = _problem(error.status, error.code, error.title, error.message)
         return _response(problem, error.details, _headers(error))
     title, code = http_title_and_code(error.status_code)
-    problem = _problem(error.status_code, code, title, error.detail)
+    problem = _problem(error.status_code, code, title, _HINTS.get(error.status_code, error.detail))
     return _response(problem, {}, error.headers or {})
 
 

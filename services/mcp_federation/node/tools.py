@@ -64,6 +64,8 @@ def to_local_tools(
 
 
 def _to_tool(name: str, item: mcp_types.Tool, version: str) -> Tool:
+    if item.execution is not None and item.execution.task_support == "required":
+        raise InvalidRequest("the tool runs as a task only, which a call through the mesh is not")
     annotations = item.annotations.model_dump(by_alias=True, exclude_none=True) if item.annotations else None
     properties = item.input_schema.get("properties")
     return Tool(
