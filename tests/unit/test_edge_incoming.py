@@ -1,5 +1,6 @@
 """The bounds on what a request may bring, and the words of errors."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from threading import Thread, current_thread
@@ -108,6 +109,22 @@ async def test_a_large_body_is_parsed_without_holding_up_the_others(
     decoder = msgspec.json.Decoder(list[Noted], dec_hook=note)
     assert isinstance((await BodyReader(1000, 10).read(request, decoder))[0], Noted)
     assert (threads[0] is not current_thread()) is aside
+
+
+async def test_a_body_that_keeps_coming_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incoming, "BODY_TIMEOUT", 0.05)
+    monkeypatch.setattr(incoming, "SLOWEST_LINE", 1)
+    pieces = [b"[1,", b"2]"]
+
+    async def receive() -> Message:
+        there = asyncio.Event()
+        asyncio.get_running_loop().call_later(0 if len(pieces) == 2 else 0.1, there.set)
+        await there.wait()
+        return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
+
+    scope = {"type": "http", "headers": [(b"content-type", b"application/json")]}
+    body = await BodyReader(100, 8).read(Request(scope, receive), msgspec.json.Decoder())
+    assert body == [1, 2]
 
 
 def test_a_problem_carries_the_details_beside_its_own_members() -> None:

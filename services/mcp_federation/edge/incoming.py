@@ -14,7 +14,10 @@ from mcp_federation.contract.text import PARSE_ASIDE, check_utf8, has_lone_surro
 from mcp_federation.errors import InvalidRequest, PayloadTooLarge
 
 BODY_TIMEOUT = 30.0
-"""Seconds that a client may take to send its body."""
+"""Seconds that a client may take to send its body, beside those that its line needs."""
+
+SLOWEST_LINE = 64 * 1024
+"""Bytes a second that a line has to carry."""
 
 LINGER = 30.0
 """Seconds that a client may go on sending a body that was refused, at most."""
@@ -106,7 +109,8 @@ class BodyReader:
         chunks: list[bytes] = []
         size = 0
         try:
-            async with asyncio.timeout(BODY_TIMEOUT):
+            async with asyncio.timeout(BODY_TIMEOUT) as bound:
+                latest = bound.when() or 0.0
                 async for chunk in request.stream():
                     size += len(chunk)
                     if size > self._max_size:
@@ -114,8 +118,9 @@ class BodyReader:
                             f"the body is over {self._max_size} bytes", {"limit": self._max_size}
                         )
                     chunks.append(chunk)
+                    bound.reschedule(latest + size / SLOWEST_LINE)
         except TimeoutError:
-            raise HTTPException(408, f"the body did not come within {BODY_TIMEOUT:g} s") from None
+            raise HTTPException(408, f"the body did not come in time: {size} bytes did") from None
         return b"".join(chunks)
 
 
