@@ -42,8 +42,8 @@ from mcp_federation.engine.choice.predictor import PerformancePredictor, Place
 from mcp_federation.engine.choice.worth import Candidate, Explorer, Objective, rank, utility
 from mcp_federation.estimation import student_quantile, tally_of
 from mcp_federation.metrics.recent import RecentReports
-from mcp_federation.privacy.policy import Policy
 from mcp_federation.privacy.release import Gatherer
+from mcp_federation.privacy.sharing import SharingPolicy
 
 OBJECTIVE = Objective.BALANCED
 ARMS = ("alone", "records", "statistics", "records, lying", "statistics, lying")
@@ -105,7 +105,7 @@ class SeededNoise:
 class Mesh:
     """What is shared: tallies by reporter of each provider, as the metrics worker keeps them."""
 
-    policy: Policy | None
+    policy: SharingPolicy | None
     noise: "SeededNoise"
     recent: dict[str, RecentReports] = field(default_factory=dict)
     gatherers: dict[str, Gatherer] = field(default_factory=dict)
@@ -231,11 +231,11 @@ class Simulation:
         return (offer for offers in self.offers for offer in offers)
 
 
-def _policy(arm: str) -> Policy | None:
+def _policy(arm: str) -> SharingPolicy | None:
     kind = arm.partition(",")[0]
     if kind == "alone":
         return None
-    return Policy(sharing="records") if kind == "records" else Policy()
+    return SharingPolicy(sharing="records") if kind == "records" else SharingPolicy()
 
 
 def simulate(world: World, arms: Sequence[str] = ARMS, repeats: int = 1) -> dict[str, Any]:

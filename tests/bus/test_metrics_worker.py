@@ -35,8 +35,8 @@ from mcp_federation.contract.subjects import (
 from mcp_federation.errors import BusUnavailable, Conflict
 from mcp_federation.metrics.aggregate import MAX_COUNT
 from mcp_federation.metrics.worker import ATTEMPTS, MetricsWorker
-from mcp_federation.privacy.policy import Policy
 from mcp_federation.privacy.publisher import RecordPublisher
+from mcp_federation.privacy.sharing import SharingPolicy
 from tests.conftest import Connect
 from tests.support.nats_server import NatsServer
 
@@ -371,7 +371,7 @@ async def test_nothing_of_callers_arguments_or_times_is_published(connect: Conne
     bus, published = await connect(), await watch()
     worker = MetricsWorker(bus)
     await worker.start()
-    publisher = RecordPublisher(bus, "globex", policy=Policy(sharing="records"), interval=3600)
+    publisher = RecordPublisher(bus, "globex", policy=SharingPolicy(sharing="records"), interval=3600)
     await publisher.start()
     publisher.add(
         Record(
@@ -446,7 +446,7 @@ async def test_records_and_workers_come_through_a_restart_of_the_server(own_nats
     ):
         await know_tools(node)
         worker = MetricsWorker(metrics)
-        publisher = RecordPublisher(node, "acme", policy=Policy(sharing="records"), interval=0.05)
+        publisher = RecordPublisher(node, "acme", policy=SharingPolicy(sharing="records"), interval=0.05)
         await worker.start()
         await publisher.start()
         await node.follow(PERFORMANCE_STREAM, published)

@@ -37,7 +37,7 @@ from mcp_federation.edge import app as edge_app
 from mcp_federation.edge.metadata_log import MetadataLog
 from mcp_federation.errors import DeadlineExceeded
 from mcp_federation.metrics.worker import MetricsWorker
-from mcp_federation.privacy.policy import Policy
+from mcp_federation.privacy.sharing import SharingPolicy
 from mcp_federation.settings import load_settings
 from mcp_federation.trust.approvals import ApprovalVerifier
 from tests.support.nats_server import NatsServer, eventually
@@ -87,7 +87,7 @@ class Organisations:
     async def client(self, user: str) -> FederationClient:
         bus = await self.connect(user)
         catalog = CatalogReplica(bus, ApprovalVerifier([self.mesh.key]))
-        for part in (catalog, PerformanceView(bus), MetadataLog(bus, user, Policy())):
+        for part in (catalog, PerformanceView(bus), MetadataLog(bus, user, SharingPolicy())):
             await part.start()
             self._stack.push_async_callback(part.stop)
         return FederationClient(bus, catalog)

@@ -51,7 +51,7 @@ from mcp_federation.edge.app import create_app
 from mcp_federation.edge.metadata_log import MetadataLog
 from mcp_federation.edge.server import HttpServer, listening_socket, url_of
 from mcp_federation.errors import ToolNotFound
-from mcp_federation.privacy.policy import Policy
+from mcp_federation.privacy.sharing import SharingPolicy
 from mcp_federation.settings import Settings
 from mcp_federation.trust.approvals import ApprovalVerifier, Approver
 
@@ -240,7 +240,7 @@ async def running_edge(
 ) -> AsyncIterator[Edge]:
     settings = settings or edge_settings()
     catalog = CatalogReplica(bus, ApprovalVerifier([APPROVER.public]))
-    metadata = MetadataLog(bus, settings.node, replace(Policy.of(settings), account=None))
+    metadata = MetadataLog(bus, settings.node, replace(SharingPolicy.of(settings), account=None))
     await catalog.start()
     await metadata.start()
     balancer = Balancer(home=settings.node, explore=0)

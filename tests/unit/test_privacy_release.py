@@ -18,11 +18,11 @@ from mcp_federation.privacy import release
 from mcp_federation.privacy.accountant import Accountant
 from mcp_federation.privacy.histogram import PARTS, Histogram
 from mcp_federation.privacy.noise import LaplaceNoise
-from mcp_federation.privacy.policy import Policy
 from mcp_federation.privacy.release import GROWTH, NARROW, WIDE, Gatherer, _Expected
+from mcp_federation.privacy.sharing import SharingPolicy
 from mcp_federation.settings import load_settings
 
-SILENT = Policy(k=20, epsilon=1.0, budget=20.0, window=100.0)
+SILENT = SharingPolicy(k=20, epsilon=1.0, budget=20.0, window=100.0)
 
 
 class Silence:
@@ -36,7 +36,7 @@ def a_record(tool: str = "add", *, success: bool = True, latency_ms: float = 100
     return Record(node="acme", tool=tool, success=success, latency_ms=latency_ms)
 
 
-def gathered(*records: Record, policy: Policy = SILENT) -> Gatherer:
+def gathered(*records: Record, policy: SharingPolicy = SILENT) -> Gatherer:
     gatherer = Gatherer(policy, Silence())
     for record in records:
         gatherer.add(record)
@@ -59,7 +59,7 @@ outcomes = st.builds(a_record, st.sampled_from("ab"), success=st.booleans(), lat
 def test_no_release_is_about_fewer_than_k_and_no_execution_is_in_two(
     rounds: list[list[Record]], k: int
 ) -> None:
-    gatherer, released, added = Gatherer(Policy(k=k), Silence()), 0.0, 0
+    gatherer, released, added = Gatherer(SharingPolicy(k=k), Silence()), 0.0, 0
     for now, records in enumerate(rounds):
         for record in records:
             gatherer.add(record)
@@ -93,7 +93,7 @@ def test_a_release_is_a_matter_of_the_noisy_histogram_alone(monkeypatch: pytest.
 
 def test_a_release_spends_what_the_policy_says(tmp_path: Path) -> None:
     file = tmp_path / "account.db"
-    gatherer = gathered(*[a_record()] * 20, policy=Policy(epsilon=0.5, account=file))
+    gatherer = gathered(*[a_record()] * 20, policy=SharingPolicy(epsilon=0.5, account=file))
     assert len(gatherer.release(0.0)) == 1
     gatherer.close()
     with closing(Accountant(20, 100, file)) as accountant, accountant:
@@ -101,7 +101,7 @@ def test_a_release_spends_what_the_policy_says(tmp_path: Path) -> None:
 
 
 def test_a_budget_that_is_spent_stays_spent_after_a_restart(tmp_path: Path) -> None:
-    policy = Policy(k=20, epsilon=1, budget=2, account=tmp_path / "account.db")
+    policy = SharingPolicy(k=20, epsilon=1, budget=2, account=tmp_path / "account.db")
     released = []
     for start in range(4):
         gatherer = gathered(*[a_record()] * 30, policy=policy)
@@ -113,7 +113,7 @@ def test_a_budget_that_is_spent_stays_spent_after_a_restart(tmp_path: Path) -> N
 def test_without_its_account_nothing_leaves_and_nothing_is_lost(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     folder.touch()
-    gatherer = gathered(*[a_record()] * 20, policy=Policy(account=folder / "account.db"))
+    gatherer = gathered(*[a_record()] * 20, policy=SharingPolicy(account=folder / "account.db"))
     with pytest.raises(InternalError):
         gatherer.release(0.0)
     folder.unlink()
@@ -123,7 +123,7 @@ def test_without_its_account_nothing_leaves_and_nothing_is_lost(tmp_path: Path) 
 
 
 def test_releases_of_one_window_wait_for_more_and_end_with_the_budget() -> None:
-    gatherer, sizes = gathered(policy=Policy(k=20, epsilon=1, budget=4, window=100.0)), []
+    gatherer, sizes = gathered(policy=SharingPolicy(k=20, epsilon=1, budget=4, window=100.0)), []
     for now in range(200):
         for _ in range(5):
             gatherer.add(a_record())
@@ -137,7 +137,7 @@ def test_releases_of_one_window_wait_for_more_and_end_with_the_budget() -> None:
 
 def test_what_is_released_without_noise_is_what_happened() -> None:
     random = Random(5)
-    gatherer = gathered(policy=Policy(budget=1000))
+    gatherer = gathered(policy=SharingPolicy(budget=1000))
     released = []
     for now in range(40):
         for _ in range(200):
@@ -150,7 +150,7 @@ def test_what_is_released_without_noise_is_what_happened() -> None:
 
 
 def test_a_tool_far_from_what_is_expected_is_told_within_a_few_releases() -> None:
-    gatherer, told = gathered(policy=Policy(budget=1000, window=1.0)), 0.0
+    gatherer, told = gathered(policy=SharingPolicy(budget=1000, window=1.0)), 0.0
     for now in range(8):
         for _ in range(20):
             gatherer.add(a_record(latency_ms=2.0))
@@ -177,7 +177,7 @@ def test_a_tool_that_began_anew_while_its_release_was_paid_for_is_not_released(
 
 
 def test_the_noise_has_the_spread_that_a_release_tells() -> None:
-    gatherer = Gatherer(Policy(budget=1e6, window=1.0), LaplaceNoise())
+    gatherer = Gatherer(SharingPolicy(budget=1e6, window=1.0), LaplaceNoise())
     told, tally = [], None
     for now in range(400):
         for _ in range(40):
@@ -194,17 +194,17 @@ def test_the_noise_has_the_spread_that_a_release_tells() -> None:
 @pytest.mark.parametrize("wrong", [{"k": 1}, {"epsilon": 0}, {"epsilon": 2, "budget": 1}, {"window": 0}])
 def test_a_policy_that_hides_nothing_or_shares_nothing_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="budget"):
-        Policy(**wrong)  # type: ignore[arg-type]  # what a caller of the class might do
+        SharingPolicy(**wrong)  # type: ignore[arg-type]  # what a caller of the class might do
 
 
 def test_the_settings_state_the_policy() -> None:
-    stated = Policy.of(load_settings(sharing="records", privacy_k=5, privacy_epsilon=0.5))
+    stated = SharingPolicy.of(load_settings(sharing="records", privacy_k=5, privacy_epsilon=0.5))
     assert (stated.sharing, stated.k, stated.epsilon) == ("records", 5, 0.5)
-    assert replace(Policy.of(load_settings()), account=None) == Policy()
-    kept = Policy.of(load_settings(node="acme", state_dir=Path("state"))).account
+    assert replace(SharingPolicy.of(load_settings()), account=None) == SharingPolicy()
+    kept = SharingPolicy.of(load_settings(node="acme", state_dir=Path("state"))).account
     assert kept == Path("state/privacy-acme.db")
     with pytest.raises(InvalidRequest, match="privacy"):
-        Policy.of(load_settings(privacy_epsilon=2, privacy_budget=1))
+        SharingPolicy.of(load_settings(privacy_epsilon=2, privacy_budget=1))
 
 
 def test_the_bounds_of_a_latency_are_what_the_documentation_says() -> None:

@@ -26,12 +26,12 @@ from mcp_federation.errors import (
     ToolFailed,
 )
 from mcp_federation.privacy.accountant import Accountant
-from mcp_federation.privacy.policy import Policy
 from mcp_federation.privacy.publisher import MAX_BATCH, RecordPublisher
 from mcp_federation.privacy.records import anonymous, observation
+from mcp_federation.privacy.sharing import SharingPolicy
 
 LONG = 3600.0
-RECORDS = Policy(sharing="records")
+RECORDS = SharingPolicy(sharing="records")
 
 
 class WatchedBus(MemoryBus):
@@ -283,7 +283,7 @@ def test_a_batch_cannot_be_larger_than_the_contract_allows(bus: WatchedBus) -> N
 
 
 async def test_an_organisation_that_shares_statistics_lets_no_record_out(bus: WatchedBus) -> None:
-    publisher = RecordPublisher(bus, "acme", policy=Policy(k=10), interval=LONG)
+    publisher = RecordPublisher(bus, "acme", policy=SharingPolicy(k=10), interval=LONG)
     for number in range(25):
         publisher.add(a_record("often", success=number % 2 == 0, latency_ms=number))
     for _ in range(9):
@@ -297,7 +297,7 @@ async def test_an_organisation_that_shares_statistics_lets_no_record_out(bus: Wa
 
 
 async def test_an_organisation_that_shares_nothing_lets_nothing_out(bus: WatchedBus) -> None:
-    publisher = RecordPublisher(bus, "acme", policy=Policy(sharing="nothing"), interval=LONG)
+    publisher = RecordPublisher(bus, "acme", policy=SharingPolicy(sharing="nothing"), interval=LONG)
     for _ in range(1000):
         publisher.add(a_record())
     await publisher.start()
@@ -307,7 +307,7 @@ async def test_an_organisation_that_shares_nothing_lets_nothing_out(bus: Watched
 
 async def test_statistics_wait_while_the_bus_is_away_and_leave_once() -> None:
     bus = WatchedBus()
-    publisher = RecordPublisher(bus, "acme", policy=Policy(k=10), interval=0.01)
+    publisher = RecordPublisher(bus, "acme", policy=SharingPolicy(k=10), interval=0.01)
     for _ in range(10):
         publisher.add(a_record())
     await publisher.start()
@@ -323,7 +323,7 @@ async def test_statistics_wait_while_the_bus_is_away_and_leave_once() -> None:
 async def test_calls_go_on_while_the_account_is_waited_for(
     bus: WatchedBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publisher = RecordPublisher(bus, "acme", policy=Policy(k=2), interval=LONG)
+    publisher = RecordPublisher(bus, "acme", policy=SharingPolicy(k=2), interval=LONG)
     loop, is_there = asyncio.get_running_loop(), threading.Event()
     begin = Accountant.__enter__
 
@@ -350,7 +350,7 @@ async def test_nothing_leaves_without_its_account_nor_beyond_it_after_a_restart(
 ) -> None:
     folder = tmp_path / "state"
     folder.touch()
-    policy = Policy(k=5, budget=1.0, account=folder / "account.db")
+    policy = SharingPolicy(k=5, budget=1.0, account=folder / "account.db")
 
     async def see_five() -> int:
         publisher = RecordPublisher(bus, "globex", policy=policy)

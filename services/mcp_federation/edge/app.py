@@ -29,7 +29,7 @@ from mcp_federation.edge.registration import REGISTER, Register
 from mcp_federation.edge.server import HttpServer, listening_socket, url_of
 from mcp_federation.errors import BusUnavailable, DeadlineExceeded, FederationError, InvalidRequest
 from mcp_federation.logs import get_logger
-from mcp_federation.privacy.policy import Policy
+from mcp_federation.privacy.sharing import SharingPolicy
 from mcp_federation.process import connected
 from mcp_federation.settings import Settings
 from mcp_federation.trust.approvals import ApprovalVerifier
@@ -167,7 +167,7 @@ async def _serve(
     started: Callable[[], None],
     stop: asyncio.Event,
 ) -> None:
-    metadata = MetadataLog(bus, settings.node, Policy.of(settings))
+    metadata = MetadataLog(bus, settings.node, SharingPolicy.of(settings))
     figures = PerformanceView(bus)
     client = FederationClient(
         bus,

@@ -10,9 +10,9 @@ from mcp_federation.catalog.state import CatalogTool
 from mcp_federation.contract.messages import Record, RecordBatch, Statistics, decode_metrics, encode
 from mcp_federation.contract.subjects import METRICS, METRICS_STREAM
 from mcp_federation.errors import DeadlineExceeded, FederationError
-from mcp_federation.privacy.policy import Policy
 from mcp_federation.privacy.publisher import RecordPublisher
 from mcp_federation.privacy.records import observation
+from mcp_federation.privacy.sharing import SharingPolicy
 
 MAX_READ = 500
 """How many records a start reads of those that are there already."""
@@ -38,11 +38,11 @@ class MetadataLog:
     """
 
     def __init__(
-        self, bus: Bus, home: str, policy: Policy | None = None, *, remembered: int = REMEMBERED
+        self, bus: Bus, home: str, policy: SharingPolicy | None = None, *, remembered: int = REMEMBERED
     ) -> None:
         self._bus = bus
         self._home = home
-        self._policy = policy or Policy()
+        self._policy = policy or SharingPolicy()
         self._publisher = RecordPublisher(bus, home, policy=self._policy)
         self._known: deque[Known] = deque(maxlen=remembered)
         self._follower: Follower | None = None

@@ -23,8 +23,8 @@ from mcp_federation.node.servers.config import Spec, load_config
 from mcp_federation.node.servers.faults import without_last_words
 from mcp_federation.node.servers.server import SupervisedServer
 from mcp_federation.node.servers.toolboxes import ToolboxSpec, load_toolboxes
-from mcp_federation.privacy.policy import Policy
 from mcp_federation.privacy.publisher import RecordPublisher
+from mcp_federation.privacy.sharing import SharingPolicy
 from mcp_federation.process import connected
 from mcp_federation.settings import Settings
 from mcp_federation.trust.approvals import ApprovalVerifier
@@ -55,7 +55,7 @@ class Node:
         verifier = ApprovalVerifier(keys) if keys else None  # else every entry would look forged
         self._keeper = Keeper(bus, self._name, verifier, self.registrar.restore, self.registrar.restore_all)
         self.servers = {name: self._make_server(name, spec) for name, spec in specs.items()}
-        policy = Policy.of(settings)
+        policy = SharingPolicy.of(settings)
         self._records = RecordPublisher(bus, self._name, policy=policy)
         self.executor = Executor(
             bus,

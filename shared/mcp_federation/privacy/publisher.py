@@ -17,9 +17,9 @@ from mcp_federation.contract.messages import Message, Record, RecordBatch, Stati
 from mcp_federation.contract.subjects import METRICS
 from mcp_federation.errors import BusUnavailable, FederationError, InternalError, InvalidRequest
 from mcp_federation.logs import get_logger
-from mcp_federation.privacy.policy import Policy
 from mcp_federation.privacy.records import anonymous, counted
 from mcp_federation.privacy.release import Gatherer
+from mcp_federation.privacy.sharing import SharingPolicy
 
 log = get_logger("records")
 
@@ -50,7 +50,7 @@ class RecordPublisher:
         bus: Bus,
         node: str,
         *,
-        policy: Policy | None = None,
+        policy: SharingPolicy | None = None,
         max_batch: int = 200,
         interval: float = 1.0,
         max_pending: int = 10_000,
@@ -61,7 +61,7 @@ class RecordPublisher:
         self.dropped = 0
         self._bus = bus
         self._subject = METRICS.of(node)
-        self._policy = policy or Policy()
+        self._policy = policy or SharingPolicy()
         self._gatherer = _gatherer(self._policy)
         self._max_batch = max_batch
         self._interval = interval
@@ -197,7 +197,7 @@ class RecordPublisher:
             self._overflowing = True
 
 
-def _gatherer(policy: Policy) -> Gatherer | None:
+def _gatherer(policy: SharingPolicy) -> Gatherer | None:
     if policy.sharing != "statistics":
         return None
     from mcp_federation.privacy.noise import LaplaceNoise  # not before it is needed: see there

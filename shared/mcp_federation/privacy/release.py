@@ -18,7 +18,7 @@ from mcp_federation.contract.names import federated_name
 from mcp_federation.estimation import MAX_LOG_LATENCY, log_of
 from mcp_federation.privacy.accountant import Accountant
 from mcp_federation.privacy.histogram import BALANCE_VARIANCE, MOVED_VARIANCE, Histogram, Noise
-from mcp_federation.privacy.policy import Policy
+from mcp_federation.privacy.sharing import SharingPolicy
 
 MAX_TOOLS = 10_000
 """Of more tools, those that were used longest ago are forgotten."""
@@ -78,7 +78,7 @@ class _Gathered:
 class Gatherer:
     """The executions of one process that were not released yet."""
 
-    def __init__(self, policy: Policy, noise: Noise) -> None:
+    def __init__(self, policy: SharingPolicy, noise: Noise) -> None:
         self._policy = policy
         self._noise = noise
         self._accountant = Accountant(policy.budget, policy.window, policy.account)

@@ -9,7 +9,7 @@ from mcp_federation.settings import Settings, Sharing
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class SharingPolicy:
     """What leaves, and how well it hides a single execution.
 
     Of statistics, each release is about at least `k` executions and spends `epsilon`; all that one process
