@@ -15,7 +15,7 @@ from mcp_federation.bus.memory import MemoryBus
 from mcp_federation.bus.protocol import Bus
 from mcp_federation.contract.messages import Registration, Verdict, decode, encode
 from mcp_federation.contract.subjects import REGISTER
-from mcp_federation.engine.llm import ChatEndpoint
+from mcp_federation.engine.chat import ChatEndpoint
 from mcp_federation.governance.app import GovernanceWorker
 from mcp_federation.trust.policy import PRESETS, Policy
 from tests.support.http_peer import HttpPeer

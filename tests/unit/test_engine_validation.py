@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from mcp_federation.engine.chat import ChatEndpoint
 from mcp_federation.engine.documents import tool_document, tool_spec
 from mcp_federation.engine.llm import (
     KEY_VARIABLE,
@@ -43,7 +44,7 @@ def completion(content: str) -> dict[str, Any]:
 
 
 def scorer(peer: HttpPeer, timeout: float = 10.0) -> ChatScorer:
-    return ChatScorer(KEY, base_url=f"{peer.url}/v1/", model="some/model", timeout=timeout)
+    return ChatScorer(ChatEndpoint(KEY, base_url=f"{peer.url}/v1/", model="some/model", timeout=timeout))
 
 
 class Clock:
@@ -163,7 +164,7 @@ async def test_a_model_that_comes_back_is_asked_again_after_a_while_and_its_next
 
 
 async def test_a_model_that_nobody_serves_degrades_to_the_heuristic() -> None:
-    validator = Validator(ChatScorer(KEY, base_url=refused_url()))
+    validator = Validator(ChatScorer(ChatEndpoint(KEY, base_url=refused_url())))
     with capture_logs() as logs:
         assert (await validator.validate(QUERY, QUERY_TERMS, [candidate()], ask_model=True))[1] == "heuristic"
     assert logs[0]["reason"] == "the chat endpoint cannot be reached"
@@ -283,7 +284,7 @@ async def test_of_the_environments_keys_an_endpoint_is_told_its_own_only(
 )
 async def test_an_endpoint_whose_url_cannot_be_asked_degrades_to_the_heuristic(url: str) -> None:
     with capture_logs() as logs:
-        validator = Validator(ChatScorer(KEY, base_url=url))
+        validator = Validator(ChatScorer(ChatEndpoint(KEY, base_url=url)))
         assert (await validator.validate(QUERY, QUERY_TERMS, [candidate()], ask_model=True))[1] == "heuristic"
     assert "the URL of the chat endpoint is not valid" in logs[0]["reason"]
     assert "word" not in logs[0]["reason"]

@@ -38,7 +38,7 @@ from mcp_federation.trust.policy_file import load_policy
 from mcp_federation.trust.seals import Sealer
 
 if TYPE_CHECKING:
-    from mcp_federation.engine.llm import ChatEndpoint
+    from mcp_federation.engine.chat import ChatEndpoint
 
 log = get_logger("governance")
 
@@ -87,7 +87,7 @@ def _model(settings: Settings) -> "ChatEndpoint | None":
     if settings.judge_model is None:
         return None
     # Here, since its HTTP client takes longer to import than all else, and few need it.
-    from mcp_federation.engine.llm import ChatEndpoint
+    from mcp_federation.engine.chat import ChatEndpoint
 
     key = settings.judge_key.get_secret_value() if settings.judge_key else None
     return ChatEndpoint(

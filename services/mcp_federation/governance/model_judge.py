@@ -17,7 +17,7 @@ from mcp_federation.governance.checks.quoting import quote
 from mcp_federation.logs import get_logger
 
 if TYPE_CHECKING:
-    from mcp_federation.engine.llm import ChatEndpoint
+    from mcp_federation.engine.chat import ChatEndpoint
 
 log = get_logger("governance")
 
