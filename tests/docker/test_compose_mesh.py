@@ -56,9 +56,13 @@ class ComposeMesh:
     def compose(self, *arguments: str) -> bytes:
         return run(*self._compose.docker_compose_command(), *arguments)
 
+    def inspected(self, service: str, what: str) -> bytes:
+        """What Docker's template `what` tells of a service's container; of all, without a name."""
+        containers = self.compose("ps", "-q", *([service] if service else [])).decode().split()
+        return run("docker", "inspect", "-f", what, *containers)
+
     def health(self) -> list[bytes]:
-        containers = self.compose("ps", "-q").decode().split()
-        return run("docker", "inspect", "-f", "{{.State.Health.Status}}", *containers).split()
+        return self.inspected("", "{{.State.Health.Status}}").split()
 
 
 def run(*command: str) -> bytes:
@@ -134,3 +138,27 @@ async def test_the_containers_run_without_root_and_report_their_health(mesh: Com
     mode = mesh.compose("exec", "-T", "governance", "stat", "-c", "%a", "/state/governance.key")
     assert mode.strip() == b"600"
     await eventually(lambda: mesh.health() == [b"healthy"] * 7, timeout=90)
+
+
+async def test_the_edge_alone_has_the_token(mesh: ComposeMesh) -> None:
+    services = mesh.compose("config", "--services").decode().split()
+    have = {name for name in services if TOKEN.encode() in mesh.inspected(name, "{{.Config.Env}}")}
+    assert have == {"edge"}
+
+
+async def test_a_nats_server_that_lost_its_data_gets_it_back(
+    mesh: ComposeMesh, http: aiohttp.ClientSession
+) -> None:
+    async def edge_sees_all() -> bool:
+        try:
+            return await availability(http, mesh.url) == dict.fromkeys(CALLS, True)
+        except (aiohttp.ClientError, KeyError, TypeError):  # it starts, or has not read the catalog yet
+            return False
+
+    await eventually(edge_sees_all, timeout=60)
+    volume = mesh.inspected("nats", '{{range .Mounts}}{{if eq .Destination "/data"}}{{.Name}}{{end}}{{end}}')
+    mesh.compose("rm", "--stop", "--force", "nats")
+    run("docker", "volume", "rm", volume.decode().strip())
+    mesh.compose("up", "-d", "nats")
+    mesh.compose("restart", "edge")  # it knows nothing but what NATS has
+    await eventually(edge_sees_all, timeout=90)
