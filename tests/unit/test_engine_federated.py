@@ -190,6 +190,13 @@ def test_a_partner_named_twice_is_asked_once(peers: ExitStack) -> None:
     assert len(peer.seen) == 2
 
 
+def test_a_partner_that_is_a_source_already_is_asked_once(peers: ExitStack) -> None:
+    peer = peers.enter_context(peer_with(CLOCK))
+    made = engine(peer.url, sources=[RestPartner(peer.url)])
+    assert remote(made) == [f"clock@{peer.host}"]
+    assert len(peer.seen) == 2
+
+
 def test_a_construction_that_takes_too_long_goes_on_without_its_sources(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

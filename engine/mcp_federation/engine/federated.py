@@ -1,39 +1,29 @@
 """The engine over several organisations' tools: it lists them beside the local ones and calls them."""
 
-import asyncio
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, Self
 
-from mcp_federation.engine.choice.pareto import Performance
 from mcp_federation.engine.choice.registry import ParetoMCPRegistry
 from mcp_federation.engine.rag import RAGMCPEngine
 from mcp_federation.engine.retrieval import Retriever
 from mcp_federation.engine.sources import partner
-from mcp_federation.engine.sources.mesh import NatsMesh
-from mcp_federation.engine.sources.rest import RestPartner
+from mcp_federation.engine.sources.configured import sources_at
 from mcp_federation.engine.sources.source import CatalogSource
-from mcp_federation.engine.sources.upkeep import Upkeep
+from mcp_federation.engine.sources.supply import Supply
 from mcp_federation.engine.sync import run_in_thread
 from mcp_federation.engine.types import MCPToolSpec
 from mcp_federation.engine.validation import Scorer
 from mcp_federation.errors import (
-    DeadlineExceeded,
     FederationError,
-    InvalidRequest,
     NodeUnavailable,
     NotExecutable,
     Overloaded,
-    ServerUnavailable,
     ToolNotFound,
 )
 from mcp_federation.logs import get_logger
 from mcp_federation.privacy.records import observation
-from mcp_federation.trust.keys import read_trusted_keys
-from mcp_federation.trust.policy import Policy
-from mcp_federation.trust.policy_file import load_policy
 
 log = get_logger("engine")
 
@@ -89,35 +79,29 @@ class FederatedRAGMCPEngine(RAGMCPEngine):
             llm_model=llm_model,
             encoder=encoder,
         )
-        self._discover_timeout = discover_timeout
-        self._execute_timeout = execute_timeout
         if nodes is None:
             nodes = os.environ.get("MCP_FEDERATION_NODES", "")
         urls = nodes.split(",") if isinstance(nodes, str) else list(nodes)
         if trusted_keys is None:
             trusted_keys = filter(None, os.environ.get("MCP_FEDERATION_TRUSTED_KEYS", "").split(","))
-        self._trusted_keys = tuple(trusted_keys)
         token = token or os.environ.get("MCP_FEDERATION_TOKEN") or None
-        self._sources: list[CatalogSource] = [*sources, *self._partners(urls, token)]
-        self._owned: dict[str, dict[str, MCPToolSpec]] = {source.label: {} for source in self._sources}
-        self._measured: dict[str, dict[str, Performance]] = {source.label: {} for source in self._sources}
-        self._owners: dict[str, CatalogSource] = {}
-        self._clashes: set[tuple[str, str]] = set()
-        self._changed: set[str] = set()
-        self._upkeeps = {
-            source.label: Upkeep(source, partial(self._changed.add, source.label)) for source in self._sources
-        }
-        if self._sources:
+        partners = sources_at(
+            urls,
+            token,
+            tuple(trusted_keys),
+            discover_timeout=discover_timeout,
+            execute_timeout=execute_timeout,
+        )
+        self._supply = Supply([*sources, *partners])
+        if self._supply:
             try:
-                run_in_thread(self._load, discover_timeout)
+                run_in_thread(self._supply.load, discover_timeout)
             except FederationError as error:
                 log.warn("sources_unavailable", reason=error.message)
 
     def _replace_registry(self, registry: ParetoMCPRegistry) -> None:
         super()._replace_registry(registry)
-        self._owned = {source.label: {} for source in self._sources}
-        self._owners.clear()
-        self._changed.update(self._owned)
+        self._supply.begin_anew()
 
     async def initialize(self) -> bool:
         """Follow the sources from now on, and build the index; True when ready.
@@ -125,8 +109,7 @@ class FederatedRAGMCPEngine(RAGMCPEngine):
         Meshes are followed live, REST partners are read every minute, and when a call found one gone; what
         cannot be reached is tried again. Both end with `aclose` or the event loop; then initialize anew.
         """
-        starts = (upkeep.start() for upkeep in self._upkeeps.values())
-        self._note(await asyncio.gather(*starts, return_exceptions=True))
+        await self._supply.start()
         return await super().initialize()
 
     async def refresh(self) -> None:
@@ -134,14 +117,13 @@ class FederatedRAGMCPEngine(RAGMCPEngine):
 
         An engine that is not initialized follows nothing: this is then the only way to bring it up to date.
         """
-        await self._load()
+        await self._supply.load()
         self._catch_up()
 
     async def aclose(self) -> None:
         """Follow no source any longer."""
         await super().aclose()
-        stops = (upkeep.stop() for upkeep in self._upkeeps.values())
-        self._note(await asyncio.gather(*stops, return_exceptions=True))
+        await self._supply.stop()
 
     async def __aenter__(self) -> Self:
         try:
@@ -174,12 +156,10 @@ class FederatedRAGMCPEngine(RAGMCPEngine):
 
     async def _observed(self, spec: MCPToolSpec, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Run the tool, and let its outcome count where it says something of the provider."""
-        began, source = time.perf_counter(), self._owners[spec.name]
+        began = time.perf_counter()
         try:
-            result = await source.execute(spec, args, kwargs)
+            result = await self._supply.execute(spec, args, kwargs)
         except FederationError as error:
-            if isinstance(error, NodeUnavailable | ServerUnavailable | DeadlineExceeded):
-                self._upkeeps[source.label].look()
             self._observe(spec, time.perf_counter() - began, error)
             raise
         self._observe(spec, time.perf_counter() - began, None)
@@ -193,108 +173,10 @@ class FederatedRAGMCPEngine(RAGMCPEngine):
     def _candidates(self, name: str) -> list[MCPToolSpec]:
         registry = self.pareto_registry
         exact = registry.get_exact(name)
-        found = [exact] if exact and name in self._owners else registry.providers(name)
+        found = [exact] if exact and self._supply.runs(name) else registry.providers(name)
         if not found and exact is None:
             raise ToolNotFound(f"no tool is called {name!r}", {"name": name})
-        return [spec for spec in found if spec.name in self._owners and spec.metadata.get("executable")]
-
-    async def _load(self) -> None:
-        loads = (upkeep.load() for upkeep in self._upkeeps.values())
-        self._note(await asyncio.gather(*loads, return_exceptions=True))
-
-    def _note(self, outcomes: Sequence[BaseException | None]) -> None:
-        """Log what went wrong, source by source."""
-        for source, outcome in zip(self._sources, outcomes, strict=True):
-            if isinstance(outcome, FederationError):
-                log.warn("source_unavailable", source=source.label, code=outcome.code, reason=outcome.message)
-            elif isinstance(outcome, Exception):
-                log.error("source_failed", source=source.label, exc_info=outcome)
+        return [spec for spec in found if self._supply.runs(spec.name) and spec.metadata.get("executable")]
 
     def _catch_up(self) -> None:
-        for source in self._sources:
-            fresh = source.performance()
-            self._measured[source.label].update(fresh)
-            if source.label in self._changed:
-                self._changed.discard(source.label)
-                self._merge(source)
-            owned = self._owned[source.label]
-            for name, measured in fresh.items():
-                if name in owned and self._registry.performance(name) != measured:
-                    self._registry.record_performance(name, measured)
-
-    def _merge(self, source: CatalogSource) -> None:
-        owned = self._owned[source.label]
-        fresh = {spec.name: spec for spec in source.entries()}
-        for name in owned.keys() - fresh.keys():
-            del owned[name], self._owners[name]
-            self._measured[source.label].pop(name, None)  # the registry keeps it
-            self._registry.remove_mcp(name)
-        for name, spec in fresh.items():
-            if owned.get(name) is spec:
-                continue
-            if name not in owned and self._registry.get_exact(name) is not None:
-                self._note_clash(source, name)
-                continue
-            self._registry.add_mcp(spec)
-            if name not in owned and (measured := self._measured[source.label].get(name)):
-                self._registry.record_performance(name, measured)
-            owned[name] = spec
-            self._owners[name] = source
-
-    def _note_clash(self, source: CatalogSource, name: str) -> None:
-        if (source.label, name) not in self._clashes:
-            self._clashes.add((source.label, name))
-            log.warn("name_taken", source=source.label, tool=name)
-
-    def _partners(self, urls: Iterable[str], token: str | None) -> list[CatalogSource]:
-        partners: dict[str, CatalogSource] = {}
-        for position, url in enumerate(filter(None, map(str.strip, urls)), start=1):
-            try:
-                source = source_for(
-                    url,
-                    token,
-                    self._trusted_keys,
-                    discover_timeout=self._discover_timeout,
-                    execute_timeout=self._execute_timeout,
-                )
-                partners.setdefault(source.label, source)
-            except InvalidRequest as error:
-                # Not the URL itself: it may hold credentials.
-                log.error("partner_ignored", position=position, reason=error.message)
-        return list(partners.values())
-
-
-def _import_policy() -> Policy | None:
-    """The policy of the environment's MCP_FEDERATION_IMPORT_POLICY."""
-    source = os.environ.get("MCP_FEDERATION_IMPORT_POLICY")
-    return load_policy(source) if source else None
-
-
-def source_for(
-    url: str,
-    token: str | None,
-    trusted_keys: Iterable[str] = (),
-    *,
-    discover_timeout: float,
-    execute_timeout: float,
-) -> CatalogSource:
-    """The source behind a URL of MCP_FEDERATION_NODES.
-
-    Raises:
-        InvalidRequest: there is none for such a URL.
-    """
-    if url.startswith(("nats://", "tls://", "ws://", "wss://")):
-        return NatsMesh(
-            url,
-            read_trusted_keys(trusted_keys),
-            imports=_import_policy(),
-            discover_timeout=discover_timeout,
-            execute_timeout=execute_timeout,
-        )
-    return RestPartner(
-        url,
-        token,
-        imports=_import_policy(),
-        discover_timeout=discover_timeout,
-        execute_timeout=execute_timeout,
-    )
+        self._supply.bring_into(self._registry)
