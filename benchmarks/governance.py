@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
+from benchmarks.governance_report import print_report, print_speed
 from benchmarks.governance_rows import (
     Outcome,
     as_shipped,
@@ -33,10 +33,6 @@ from benchmarks.report import WIDTH
 from scripts.detector.data import DECLARED, IN_THE_WILD, Row, load
 
 BINS = (0.0, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 1.0)
-
-
-def share(part: int, whole: int) -> str:
-    return f"{part / whole:.2%}" if whole else "-"
 
 
 def tally(outcomes: Iterable[Outcome], key: Callable[[Row], str]) -> list[dict[str, Any]]:
@@ -124,90 +120,6 @@ def scanners(rows: Sequence[Row]) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    made = Table(title=title, title_justify="left")
-    for number, column in enumerate(columns):
-        made.add_column(column, justify="left" if number == 0 else "right")
-    for row in rows:
-        made.add_row(*row)
-    return made
-
-
-def print_report(console: Console, report: dict[str, Any]) -> None:
-    console.print(
-        table(
-            f"The bar, by {report['by']}",
-            ("", "wanted", "tools", "held", "share"),
-            (
-                (x["what"], x["wanted"], str(x["tools"]), str(x["held"]), share(x["held"], x["tools"]))
-                for x in report["bar"]
-            ),
-        )
-    )
-    for title, key in (
-        ("Attacks by kind", "by_attack"),
-        ("Attacks by source", "by_source"),
-        ("Honest tools by kind", "by_kind"),
-        ("Honest tools by source", "by_honest_source"),
-    ):
-        columns = ("", "tools", "quarantined", "rejected", "not approved")
-        rows = (
-            (
-                x["of"],
-                str(x["tools"]),
-                str(x["quarantined"]),
-                str(x["rejected"]),
-                share(x["not_approved"], x["tools"]),
-            )
-            for x in report[key]
-        )
-        console.print(table(title, columns, rows))
-    console.print(
-        table(
-            "Calibration of the model",
-            ("probability", "opinions", "mean", "attacks among them"),
-            (
-                (
-                    f"{x['from']:.2f} to {x['to']:.2f}",
-                    str(x["tools"]),
-                    f"{x['mean']:.3f}",
-                    share(x["attacks"], x["tools"]),
-                )
-                for x in report["calibration"]
-            ),
-        )
-    )
-    if report["families"]:
-        console.print(
-            table(
-                "Generated attacks of a family that the model never saw",
-                ("family", "tools", "not approved"),
-                (
-                    (name, str(x["tools"]), share(x["held"], x["tools"]))
-                    for name, x in report["families"].items()
-                ),
-            )
-        )
-    console.print(
-        table(
-            "Scanners on the same tools (any finding counts)",
-            ("scanner", "caught in descriptions", "false alarms in the wild"),
-            (
-                (x["scanner"], f"absent: {x['absent']}", "")
-                if "absent" in x
-                else (x["scanner"], share(x["caught"], x["attacks"]), share(x["false_alarms"], x["wild"]))
-                for x in report["scanners"]
-            ),
-        )
-    )
-    print_speed(console, report["speed"])
-
-
-def print_speed(console: Console, found: dict[str, float]) -> None:
-    per_second, median = found["per_second"], found["p50_ms"]
-    console.print(f"Verdicts a second on one core: {per_second:,.0f}; half of them within {median:.2f} ms")
 
 
 def measure(rows: list[Row], arguments: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
