@@ -178,6 +178,21 @@ async def test_an_answer_that_comes_too_late_disturbs_nobody(bus: NatsBus) -> No
     assert (await bus.request("slow", b"next", timeout=5)).payload == b"next"
 
 
+async def test_a_flush_that_was_given_up_leaves_the_connection_as_it_was(
+    own_nats_server: NatsServer, bus: NatsBus
+) -> None:
+    events: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def take(delivery: Delivery) -> None:
+        events.put_nowait(delivery.payload)
+
+    await bus.subscribe("event.*", take)
+    with own_nats_server.paused(), pytest.raises(BusUnavailable):
+        await bus.flush(0.05)
+    await bus.publish("event.a", b"heard")
+    assert await asyncio.wait_for(events.get(), 5) == b"heard"
+
+
 async def test_after_a_flush_others_reach_what_was_subscribed_before_it(
     own_nats_server: NatsServer, bus: NatsBus
 ) -> None:

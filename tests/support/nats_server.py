@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sysconfig
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -89,6 +90,16 @@ class NatsServer:
     def forget(self) -> None:
         """Lose all that JetStream kept; it must not run."""
         shutil.rmtree(self.folder / "js")
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stand still for a block, as a machine that is too busy."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         assert self._process is not None

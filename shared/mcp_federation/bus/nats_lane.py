@@ -140,6 +140,12 @@ class LaneClient(Client):
         self.write_pending()
         await self.flush(timeout)
 
+    async def _process_pong(self) -> None:
+        # At one that nobody waits for any more nats-py would end its reading, and leave the connection deaf.
+        if self._pongs and self._pongs[0].done():
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
+
     async def take(self, subject: str, queue: str, take: Take) -> Subscription:
         """Subscribe with a plain function, which is called as a message comes.
 
