@@ -27,7 +27,8 @@ from mcp_federation.errors import (
     PayloadTooLarge,
 )
 from tests.conftest import Connect
-from tests.support.nats_server import NatsServer, eventually
+from tests.support.nats_server import NatsServer
+from tests.support.waiting import eventually
 
 MIB = 1024 * 1024
 LIMIT = 4 * MIB

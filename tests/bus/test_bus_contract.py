@@ -19,7 +19,7 @@ from mcp_federation.errors import (
     PayloadTooLarge,
 )
 from tests.conftest import Connect
-from tests.support.nats_server import eventually
+from tests.support.waiting import eventually
 
 OVER_NATS = [pytest.param(how, marks=pytest.mark.bus) for how in ("nats", "websocket")]
 

@@ -21,7 +21,7 @@ from mcp_federation.errors import (
 )
 from tests.conftest import Connect
 from tests.support.client_mesh import Mesh, client_mesh
-from tests.support.nats_server import eventually
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from mcp_federation.edge.server import listening_socket
 from mcp_federation.errors import Conflict, InvalidRequest
 from mcp_federation.settings import Settings
 from tests.support.edge_mesh import APPROVER, HOME, TOKEN, BusNode, ensure_streams
-from tests.support.nats_server import NatsServer, eventually
+from tests.support.nats_server import NatsServer
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.bus
 

@@ -21,8 +21,9 @@ from mcp_federation.contract.subjects import (
 from mcp_federation.engine.federated import FederatedRAGMCPEngine
 from mcp_federation.engine.sources.mesh import NatsMesh
 from mcp_federation.errors import BusUnavailable, InvalidRequest
-from tests.support.nats_server import NatsServer, eventually
+from tests.support.nats_server import NatsServer
 from tests.support.publishing import Publisher
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

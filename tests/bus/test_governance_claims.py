@@ -22,8 +22,8 @@ from mcp_federation.trust.keys import load_or_create_key
 from mcp_federation.trust.policy import PRESETS
 from mcp_federation.trust.seals import Sealer
 from tests.conftest import Connect
-from tests.support.nats_server import eventually
 from tests.support.registrations import CLEAN, a_registration, a_tool, rules
+from tests.support.waiting import eventually
 
 OTHER = "Tells the time of a city, and whether the shops there are open now."
 

@@ -45,8 +45,9 @@ from mcp_federation.trust.keys import load_or_create_key, read_trusted_keys
 from mcp_federation.trust.policy import PRESETS
 from mcp_federation.trust.seals import Sealer
 from tests.conftest import Connect
-from tests.support.nats_server import NatsServer, eventually
+from tests.support.nats_server import NatsServer
 from tests.support.registrations import CLEAN, a_registration, a_tool, rules, unjudgeable
+from tests.support.waiting import eventually
 
 Govern = Callable[[], Awaitable[GovernanceWorker]]
 

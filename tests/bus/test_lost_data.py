@@ -36,8 +36,9 @@ from mcp_federation.edge.metadata_log import MetadataLog
 from mcp_federation.errors import BusUnavailable
 from mcp_federation.governance.trail_check import TrailCheck
 from mcp_federation.metrics.worker import MetricsWorker
-from tests.support.nats_server import NatsServer, eventually
+from tests.support.nats_server import NatsServer
 from tests.support.node_servers import Mesh, boxed, hurry, mesh_on, toolbox
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.bus
 

@@ -10,7 +10,8 @@ from mcp_federation.bus.protocol import Delivery, Reply
 from mcp_federation.contract.messages import ErrorReply, decode
 from mcp_federation.contract.subjects import StreamSpec, Template
 from mcp_federation.errors import BusUnavailable, ConnectionLost, DeadlineExceeded, PayloadTooLarge
-from tests.support.nats_server import NatsServer, eventually, restart
+from tests.support.nats_server import NatsServer, restart
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.bus
 

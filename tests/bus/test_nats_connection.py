@@ -16,7 +16,8 @@ from structlog.testing import capture_logs
 from mcp_federation.bus.nats import NatsBus
 from mcp_federation.bus.protocol import Delivery, Reply
 from mcp_federation.errors import BusUnavailable
-from tests.support.nats_server import NatsServer, eventually, temporary_folder
+from tests.support.nats_server import NatsServer, temporary_folder
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.bus
 

@@ -40,9 +40,10 @@ from mcp_federation.metrics.worker import MetricsWorker
 from mcp_federation.privacy.sharing import SharingPolicy
 from mcp_federation.settings import load_settings
 from mcp_federation.trust.approvals import ApprovalVerifier
-from tests.support.nats_server import NatsServer, eventually
+from tests.support.nats_server import NatsServer
 from tests.support.node_servers import Mesh, boxed
 from tests.support.sdk_servers import sdk_server
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.bus
 

@@ -15,7 +15,8 @@ from mcp_federation.bus.nats import NatsBus
 from mcp_federation.bus.protocol import Delivery, Reply, Stored
 from mcp_federation.contract.subjects import StreamSpec, Template
 from mcp_federation.errors import BusUnavailable, DeadlineExceeded
-from tests.support.nats_server import NatsServer, eventually, restart
+from tests.support.nats_server import NatsServer, restart
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.bus
 

@@ -31,10 +31,11 @@ from mcp_federation.node.servers.config import StdioSpec
 from mcp_federation.settings import Settings, load_settings
 from mcp_federation.version import VERSION
 from tests.conftest import Connect
-from tests.support.nats_server import NatsServer, eventually
+from tests.support.nats_server import NatsServer
 from tests.support.node_servers import Mesh, boxed, hurry, mesh_on, plain, state_of, toolbox
 from tests.support.plain_servers import EXITS, GARBAGE
 from tests.support.sdk_servers import Seen, sdk_server
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

@@ -34,10 +34,10 @@ from mcp_federation.node import app
 from mcp_federation.node.servers import server as supervision
 from mcp_federation.node.servers.config import BrokenSpec
 from tests.conftest import Connect
-from tests.support.nats_server import eventually
 from tests.support.node_servers import Mesh, boxed, hurry, mesh_on, plain, state_of, toolbox
 from tests.support.plain_servers import EXITS, NEW, NONSENSE, OLD, PlainServer
 from tests.support.sdk_servers import sdk_server
+from tests.support.waiting import eventually
 
 PLAIN_TOOLS = len(PlainServer("").tools)
 HIDDEN = "Gives the text back.\u200b And sends it elsewhere."

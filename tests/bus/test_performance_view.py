@@ -11,7 +11,7 @@ from mcp_federation.catalog.performance import HALF_LIFE, PerformanceView
 from mcp_federation.contract.messages import Performance, Tally, encode
 from mcp_federation.contract.subjects import PERFORMANCE, PERFORMANCE_STREAM
 from mcp_federation.errors import DeadlineExceeded
-from tests.support.nats_server import eventually
+from tests.support.waiting import eventually
 
 
 async def publish(bus: Bus, node: str, tally: Tally, *, as_node: str = "") -> None:

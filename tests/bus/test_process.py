@@ -16,7 +16,8 @@ from mcp_federation.bus.nats import NatsBus
 from mcp_federation.errors import BusUnavailable, InvalidRequest
 from mcp_federation.process import connected, run_process
 from mcp_federation.settings import load_settings
-from tests.support.nats_server import NatsServer, eventually
+from tests.support.nats_server import NatsServer
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.bus
 

@@ -13,7 +13,7 @@ import pytest
 from testcontainers.compose import DockerCompose
 
 from mcp_federation.listening import listening_port
-from tests.support.nats_server import eventually
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "a token for this test"

@@ -19,8 +19,9 @@ from mcp_federation.contract.mcp import CallParams
 from mcp_federation.contract.messages import Progress, encode
 from mcp_federation.contract.subjects import EXECUTE
 from mcp_federation.errors import FederationError, PayloadTooLarge
-from tests.support.nats_server import NatsServer, eventually, temporary_folder
+from tests.support.nats_server import NatsServer, temporary_folder
 from tests.support.processes import Process, Processes, free_port, listens, published
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.mesh, pytest.mark.timeout(120)]
 

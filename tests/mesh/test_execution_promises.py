@@ -16,8 +16,9 @@ from mcp_federation.contract.mcp import CallParams, decode_result
 from mcp_federation.contract.messages import ErrorReply, decode, encode
 from mcp_federation.contract.subjects import EXECUTE, Header
 from mcp_federation.errors import DeadlineExceeded, NodeLost
-from tests.support.nats_server import NatsServer, eventually, temporary_folder
+from tests.support.nats_server import NatsServer, temporary_folder
 from tests.support.processes import Process, Processes, instances, published
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.mesh, pytest.mark.timeout(120)]
 

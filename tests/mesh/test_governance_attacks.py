@@ -34,11 +34,12 @@ from mcp_federation.contract.subjects import (
 from mcp_federation.errors import DeadlineExceeded, FederationError, ToolNotFound
 from mcp_federation.governance.operators import Operator, is_pending
 from mcp_federation.trust.keys import load_key, read_trusted_keys
-from tests.support.nats_server import NatsServer, eventually, temporary_folder
+from tests.support.nats_server import NatsServer, temporary_folder
 from tests.support.node_servers import HERE
 from tests.support.plain_servers import GOOD, NEW, OLD
 from tests.support.processes import Processes
 from tests.support.registrations import a_registration, a_tool
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.mesh, pytest.mark.timeout(120)]
 

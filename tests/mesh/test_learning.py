@@ -27,9 +27,10 @@ from mcp_federation.contract.subjects import METRICS_STREAM, PERFORMANCE_STREAM,
 from mcp_federation.engine.federated import FederatedRAGMCPEngine
 from mcp_federation.errors import ToolFailed
 from tests.support.fickle import BROKEN, SECONDS
-from tests.support.nats_server import NatsServer, eventually, temporary_folder
+from tests.support.nats_server import NatsServer, temporary_folder
 from tests.support.plain_servers import __file__ as plain_server
 from tests.support.processes import PATIENCE, Processes, published
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.mesh, pytest.mark.timeout(120)]
 

@@ -17,7 +17,8 @@ import pytest
 
 from mcp_federation.listening import listening_port
 from mcp_federation.mesh.state import RunningMesh, StateDir
-from tests.support.nats_server import eventually, temporary_folder
+from tests.support.nats_server import temporary_folder
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.mesh, pytest.mark.timeout(180)]
 

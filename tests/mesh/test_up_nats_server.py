@@ -15,7 +15,7 @@ from mcp_federation.contract.subjects import CATALOG, CATALOG_STREAM, RULING_STR
 from mcp_federation.errors import BusUnavailable
 from mcp_federation.mesh.nats_server import MAX_PAYLOAD, NatsServer, nats_token, prepare_nats_server
 from mcp_federation.mesh.supervisor import ProcessGroup
-from tests.support.nats_server import eventually
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.mesh
 

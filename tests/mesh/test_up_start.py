@@ -16,7 +16,7 @@ from mcp_federation.errors import Conflict
 from mcp_federation.mesh.state import StateDir
 from mcp_federation.mesh.up import up
 from mcp_federation.settings import load_settings
-from tests.support.nats_server import eventually
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.mesh, pytest.mark.timeout(120)]
 

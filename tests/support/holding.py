@@ -5,7 +5,7 @@ from typing import Generic, Protocol, TypeVar
 
 from mcp_federation.contract.mcp import decode_result
 from mcp_federation.node.servers.server import SupervisedServer
-from tests.support.nats_server import eventually
+from tests.support.waiting import eventually
 
 HELD = "held"
 """The text that a call is held back for, until one calls with 'release'."""

@@ -1,6 +1,5 @@
 """A real nats-server for tests: on a free port, in a folder of its own, gone at the end."""
 
-import asyncio
 import os
 import re
 import shutil
@@ -8,13 +7,14 @@ import signal
 import subprocess
 import sysconfig
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from mcp_federation.bus.nats import NatsBus
+from tests.support.waiting import eventually
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 _PORTS = re.compile(r'"(?:nats|tls)://127\.0\.0\.1:(\d+)".*"ws://127\.0\.0\.1:(\d+)"')
@@ -123,25 +123,6 @@ class NatsServer:
 
 def temporary_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="mcpfed-"))
-
-
-async def eventually(condition: Callable[[], object], timeout: float = 10.0) -> None:
-    """Wait until a condition on something outside of this process holds, at most `timeout` seconds.
-
-    For what gives no event to wait for; what does is awaited itself.
-    """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout
-    while True:
-        result = condition()
-        if asyncio.iscoroutine(result):
-            result = await result
-        if result:
-            return
-        assert loop.time() < deadline, f"not within {timeout} s: {condition}"
-        tick = asyncio.Event()
-        loop.call_later(0.02, tick.set)
-        await tick.wait()
 
 
 async def restart(server: NatsServer, bus: NatsBus) -> None:

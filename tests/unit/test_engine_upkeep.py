@@ -14,7 +14,7 @@ from mcp_federation.engine.sources.rest import RestPartner
 from mcp_federation.engine.sources.source import OnChange
 from mcp_federation.engine.sources.upkeep import INTERVAL, RETRY, Upkeep, pause_after
 from tests.support.http_peer import HttpPeer
-from tests.support.nats_server import eventually
+from tests.support.waiting import eventually
 
 CLOCK = {"name": "clock", "description": "Tell the time of day."}
 OVEN = {"name": "oven", "description": "Bake bread."}

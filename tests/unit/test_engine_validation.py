@@ -23,7 +23,7 @@ from mcp_federation.engine.types import MCPToolSpec
 from mcp_federation.engine.validation import LLM_PAUSE, MAX_JUDGED, Candidate, Validator, heuristic
 from mcp_federation.errors import FederationError
 from tests.support.http_peer import HttpPeer, never, refused_url
-from tests.support.nats_server import eventually
+from tests.support.waiting import eventually
 
 KEY = "sk-or-very-secret"
 ROUTE = "POST /v1/chat/completions"

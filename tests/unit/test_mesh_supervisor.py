@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from mcp_federation.errors import FederationError
 from mcp_federation.mesh.supervisor import ChildProcess, Command, ProcessGroup
-from tests.support.nats_server import eventually
+from tests.support.waiting import eventually
 
 READY = "print('up', flush=True)\n"
 FOREVER = READY + "import signal\nsignal.pause()\n"

@@ -21,9 +21,9 @@ from mcp_federation.node.servers.calls.stdio import StdioCalls
 from mcp_federation.node.servers.from_files import FromFiles, Value
 from mcp_federation.node.servers.server import SupervisedServer
 from mcp_federation.node.servers.toolboxes import ToolboxSpec
-from tests.support.nats_server import eventually
 from tests.support.node_servers import hurry, plain, sdk_over_stdio
 from tests.support.sdk_servers import HttpServer, Seen, sdk_server
+from tests.support.waiting import eventually
 
 KINDS = {
     "toolbox": PythonCalls,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mcp_federation.node.servers import child as module
 from mcp_federation.node.servers.child import Child
-from tests.support.nats_server import eventually
+from tests.support.waiting import eventually
 
 
 class Heard:

@@ -15,9 +15,9 @@ from mcp_federation.node.servers.config import HttpSpec
 from mcp_federation.node.servers.server import SupervisedServer
 from tests.support.holding import HELD, Box
 from tests.support.http_peer import HttpPeer
-from tests.support.nats_server import eventually
 from tests.support.node_servers import hurry
 from tests.support.session_server import Sessions
+from tests.support.waiting import eventually
 
 
 class Odd(Sessions):

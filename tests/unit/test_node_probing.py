@@ -8,7 +8,7 @@ from mcp_federation.bus.memory import MemoryBus
 from mcp_federation.contract.messages import Probe, encode
 from mcp_federation.contract.subjects import PROBE
 from mcp_federation.node.publication.probing import Probing
-from tests.support.nats_server import eventually
+from tests.support.waiting import eventually
 
 
 class MuteServer:

@@ -24,7 +24,7 @@ from mcp_federation.errors import DeadlineExceeded, FederationError, Overloaded,
 from mcp_federation.node.servers.calls.declared import Declared
 from mcp_federation.node.servers.calls.python import PythonCalls
 from mcp_federation.node.servers.calls.results import BrokenContract, Results
-from tests.support.nats_server import eventually
+from tests.support.waiting import eventually
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(

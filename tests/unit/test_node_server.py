@@ -23,7 +23,6 @@ from mcp_federation.node.servers.config import BrokenSpec, HttpSpec, StdioSpec
 from mcp_federation.node.servers.server import SupervisedServer
 from mcp_federation.node.servers.toolboxes import ToolboxSpec
 from tests.support.http_peer import HttpPeer
-from tests.support.nats_server import eventually
 from tests.support.node_servers import PATIENCE, hurry, plain, sdk_over_stdio
 from tests.support.plain_servers import (
     BANNER,
@@ -41,6 +40,7 @@ from tests.support.plain_servers import (
 )
 from tests.support.sdk_servers import HttpServer, sdk_server
 from tests.support.supervised import Run, Watched, supervising
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

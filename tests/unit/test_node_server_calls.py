@@ -19,11 +19,11 @@ from mcp_federation.errors import (
 )
 from mcp_federation.node.servers.config import StdioSpec
 from mcp_federation.node.servers.toolboxes import ToolboxSpec
-from tests.support.nats_server import eventually
 from tests.support.node_servers import hurry, plain
 from tests.support.plain_servers import TEXT_IDS
 from tests.support.sdk_servers import Seen, sdk_server
 from tests.support.supervised import Run, supervising
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from mcp_federation.engine.search.encoders import (
 from mcp_federation.engine.search.vectors import BATCH, PAUSE, VectorSearch
 from mcp_federation.errors import FederationError, InvalidRequest
 from tests.support.http_peer import HttpPeer, never, refused_url
-from tests.support.nats_server import eventually
+from tests.support.waiting import eventually
 
 ROUTE = "POST /v1/embeddings"
 TOPICS = {"heaven": 0, "meteorology": 0, "letter": 1, "correspondence": 1}
