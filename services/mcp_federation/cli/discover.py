@@ -12,6 +12,7 @@ from mcp_federation.catalog.state import CatalogTool
 from mcp_federation.cli.client import run_client
 from mcp_federation.cli.output import add_names, print_json, print_row
 from mcp_federation.client import FederationClient
+from mcp_federation.errors import ApprovalRefused
 from mcp_federation.mesh.terminal import make_console, safe_text
 
 HEARD_TIMEOUT: Final = 2.5
@@ -28,6 +29,7 @@ def run_discover(query: str, as_json: bool, **overrides: Any) -> int:
 
     async def work(client: FederationClient) -> None:
         await hear_nodes(client)
+        check_believed(client)
         found = [tool for tool in client.discover() if matches(tool, query)]
         if as_json:
             print_json([summary(client, tool) for tool in found])
@@ -35,6 +37,13 @@ def run_discover(query: str, as_json: bool, **overrides: Any) -> int:
             show_tools(client, found, query)
 
     return run_client(work, **overrides)
+
+
+def check_believed(client: FederationClient) -> None:
+    """Raise `ApprovalRefused` where tools are published, and none of them is believed."""
+    refused = [why for node in client.catalog.state.nodes.values() for why in node.unverified().values()]
+    if refused and not client.discover():
+        raise ApprovalRefused(f"none of the {len(refused)} published tools is believed here: {refused[0]}")
 
 
 async def hear_nodes(client: FederationClient) -> None:

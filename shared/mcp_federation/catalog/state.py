@@ -226,6 +226,11 @@ class CatalogState:
         now = time.time()
         return [tool for tool in tools if tool.expires > now and not _why_not(self.node(tool.node), tool)]
 
+    def why_not(self, name: str, node: str | None = None) -> str | None:
+        """Why a tool of that local name, on that node or on any, is published and not believed."""
+        nodes = self.nodes.values() if node is None else [self.node(node)] if node in self.nodes else []
+        return next((why for state in nodes if (why := state.unverified().get(name))), None)
+
     def tools(self) -> Iterator[CatalogTool]:
         """Every tool whose approval holds."""
         now = time.time()

@@ -121,7 +121,11 @@ class FederationClient:
             return [tool]
         providers = state.providers(name) or state.down(name) or state.down(local, node)
         if not providers:
-            raise ToolNotFound(f"no tool is called {name!r}", {"name": name})
+            why = state.why_not(local, node)
+            raise ToolNotFound(
+                f"the tool {name!r} is not believed here: {why}" if why else f"no tool is called {name!r}",
+                {"name": name},
+            )
         if len(providers) == 1:
             return providers
         providers = _of_one_tool(name, providers, self._balancer.home)
