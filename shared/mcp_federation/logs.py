@@ -67,9 +67,13 @@ def configure_logs(
     if pretty if pretty is not None else out.isatty():
         render: list[structlog.typing.Processor] = [
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            _shorten_digest,
             # Plain: a traceback with the values of local variables would show secrets.
             structlog.dev.ConsoleRenderer(
-                colors=out.isatty(), pad_event_to=24, exception_formatter=structlog.dev.plain_traceback
+                colors=out.isatty(),
+                pad_event_to=24,
+                sort_keys=False,  # as they were given: what it is about comes first
+                exception_formatter=structlog.dev.plain_traceback,
             ),
         ]
     else:
@@ -112,6 +116,13 @@ def _masked(key: str, value: Any) -> Any:
     if isinstance(value, Mapping):
         return {inner: _masked(str(inner), item) for inner, item in value.items()}
     return value
+
+
+def _shorten_digest(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """A whole digest takes a line of a terminal, and nobody reads it."""
+    if isinstance(digest := event.get("digest"), str):
+        event["digest"] = f"{digest[:19]}…"
+    return event
 
 
 def _winston(_: WrappedLogger, __: str, event: EventDict) -> str:

@@ -184,6 +184,19 @@ def test_a_terminal_gets_lines_for_people(out: io.StringIO) -> None:
     assert not text.startswith("{")
 
 
+def test_a_line_for_people_begins_with_what_it_is_about_and_shortens_digests(
+    out: io.StringIO, lines: Lines
+) -> None:
+    digest = "sha256:" + "0123456789abcdef" * 4
+    configure_logs("info", pretty=True, stream=out)
+    get_logger("node").info("tool_published", tool="a", digest=digest)
+    assert out.getvalue().rstrip().endswith("component=node tool=a digest=sha256:0123456789ab…")
+    out.truncate(out.seek(0))
+    configure_logs("info", pretty=False, stream=out)
+    get_logger("node").info("tool_published", tool="a", digest=digest)
+    assert lines()[0]["metadata"]["digest"] == digest
+
+
 def test_a_stream_that_is_a_terminal_is_told_by_itself(
     monkeypatch: pytest.MonkeyPatch, out: io.StringIO
 ) -> None:
