@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from mcp_federation.contract.messages import Tally
+from mcp_federation.engine.choice.levels import FIRST_GUESS
 from mcp_federation.engine.choice.predictor import (
     EXPLORERS,
     HALF_LIFE,
@@ -73,6 +74,37 @@ def test_a_tool_is_expected_to_be_like_its_server_its_node_and_its_category_the_
     assert expected == sorted(expected)
     assert expected[0] < 0.3 < expected[2] < 0.8 < expected[3]
     assert predictor.predict("same server").p50_ms > 5 * predictor.predict("good server").p50_ms
+
+
+def test_the_many_tools_of_one_node_do_not_say_how_those_of_others_are() -> None:
+    predictor = PerformancePredictor()
+    for number in range(30):
+        node = f"node{number % 10}"
+        predictor.put(f"good{number}", Place("tools", node, "data_processing"))
+        predictor.report(f"good{number}", node, {"globex": seen(50, 1.0)})
+    newcomer = Place("tools", "newcomer", "data_processing")
+    predictor.put("new", newcomer)
+    before = success(predictor, "new")
+    for number in range(300):
+        predictor.put(f"bad{number}", FILES)
+        predictor.report(f"bad{number}", "acme", {"globex": seen(50, 0.0)})
+    assert success(predictor, "new") > before - 0.2
+    predictor.put("bad", FILES)
+    assert success(predictor, "bad") < 0.2
+
+
+def test_what_is_known_of_levels_goes_with_the_last_of_their_tools() -> None:
+    clock = Clock()
+    predictor = PerformancePredictor(clock)
+    for number in range(40):
+        predictor.put(f"bad{number}", FILES)
+        predictor.report(f"bad{number}", "acme", {"globex": seen(50, 0.1)})
+        clock.now += 100
+    for number in range(40):
+        predictor.forget(f"bad{number}")
+        clock.now += 100
+    predictor.put("new", FILES)
+    assert success(predictor, "new") == pytest.approx(FIRST_GUESS)
 
 
 def test_a_tools_own_executions_outweigh_what_stands_around_it() -> None:

@@ -1,8 +1,6 @@
 """Predicts how a call of each tool will go, from what was seen here and what others report. Pure.
 
-What is believed of a tool starts from what is known of its server, that of a server from its node, of a node
-from its category: hierarchical shrinkage, in which each level counts for a few executions and is outweighed
-by the tool's own (Gelman and others, Bayesian Data Analysis, 2013, chapter 5). The evidence of a tool is:
+What is believed of a tool starts from what is known of its surroundings (see `levels`). Its evidence is:
 
 - what this process saw itself, exact, the last `OWN_MEMORY` executions;
 - what others report, by how far each reporter is trusted, and its word of itself and of its rivals by what
@@ -14,10 +12,10 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from random import Random
 
 from mcp_federation.contract.messages import Tally
+from mcp_federation.engine.choice.levels import Levels
 from mcp_federation.engine.choice.reporter_trust import ReporterTrust, agreement
 from mcp_federation.estimation import (
     EMPTY,
@@ -40,14 +38,8 @@ OWN_MEMORY = 25.0
 HALF_LIFE = 3600.0
 """Seconds after which evidence counts half: a tool that nobody calls may have healed, or broken."""
 
-LEVEL_WEIGHT = 4.0
-"""Executions that what is known of a level counts for, one level below."""
-
 TOOL_SHARE = 5.0
 """Executions that one tool counts for at most in what is known of its levels: tools differ."""
-
-FIRST_GUESS = 0.9
-"""The probability of success of a tool of which nothing at all is known."""
 
 EXPLORERS = 5
 """How many callers explore for each other at most: no crowd, and no invented one, ends the exploring."""
@@ -145,7 +137,7 @@ class PerformancePredictor:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._tools: dict[str, _Known] = {}
-        self._levels: dict[tuple[str, ...], tuple[Tally, float]] = {}
+        self._levels = Levels(clock, HALF_LIFE)
         self._offers: dict[str, set[str]] = {}
         self._callers: dict[str, float] = {}
         self._noise_at = -math.inf
@@ -222,7 +214,7 @@ class PerformancePredictor:
         known = self._tools.get(name, _Known(Place()))
         heard = self._heard(known)
         seen = self._evidence(known, heard)
-        success, mean = self._prior(known)
+        success, mean = self._levels.prior(known.place.levels, self._old_share(known))
         latency = Latency(mean, LATENCY_PRIOR.weight, LATENCY_PRIOR.shape, LATENCY_PRIOR.scale)
         believed = success.updated(seen)
         has_evidence = seen.count > 0
@@ -267,39 +259,8 @@ class PerformancePredictor:
 
     def _move(self, known: _Known, share: Tally) -> None:
         """Let the tool count with that share in its levels."""
-        old, now = self._old_share(known), self._clock()
-        for level in known.place.levels:
-            self._levels[level] = _moved(self._level(level), old, share), now
-        known.share, known.shared_at = share, now
+        self._levels.move(known.place.levels, self._old_share(known), share)
+        known.share, known.shared_at = share, self._clock()
 
     def _old_share(self, known: _Known) -> Tally:
         return scaled(known.share, self._age(known.shared_at)) if known.share.count else EMPTY
-
-    def _level(self, level: tuple[str, ...]) -> Tally:
-        there, since = self._levels.get(level, (EMPTY, 0.0))
-        return scaled(there, self._age(since)) if there.count else EMPTY
-
-    def _prior(self, known: _Known) -> tuple[Success, float]:
-        """What the levels say of a tool: from the widest on, each outweighing the one before.
-
-        Of each level only what lies outside the next closer one counts, so that each call counts once.
-        """
-        rate, mean = FIRST_GUESS, LATENCY_PRIOR.mean
-        sums = [*map(self._level, known.place.levels), self._old_share(known)]
-        for wider, closer in pairwise(sums):
-            others = _moved(wider, closer, EMPTY)
-            rate = (LEVEL_WEIGHT * rate + others.successes) / (LEVEL_WEIGHT + others.count)
-            mean = (LEVEL_WEIGHT * mean + others.log_latency) / (LEVEL_WEIGHT + others.successes)
-        return Success.prior(rate, LEVEL_WEIGHT), mean
-
-
-def _moved(there: Tally, old: Tally, new: Tally) -> Tally:
-    """A level's sum with one share in place of another, within what a true sum can be."""
-    count = max(0.0, there.count - old.count + new.count)
-    successes = min(max(0.0, there.successes - old.successes + new.successes), count)
-    log_latency = there.log_latency - old.log_latency + new.log_latency
-    return Tally(
-        count=count,
-        successes=successes,
-        log_latency=min(max(0.0, log_latency), successes * MAX_LOG_LATENCY),
-    )
