@@ -39,7 +39,7 @@ class RetrievalSet:
     requests: tuple[Request, ...]
 
     def specs(self) -> list[MCPToolSpec]:
-        """The tools as the engine's specs, whose names are `spec_names`."""
+        """The tools as the engine's specs, each by a name of its own."""
         return [_spec(row, place) for place, row in enumerate(self.tools)]
 
     def ids(self) -> dict[str, str]:

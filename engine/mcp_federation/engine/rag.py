@@ -169,7 +169,7 @@ class RAGMCPEngine:
         """The tools to use for a request, best first, each with its providers, best first.
 
         The `objective` (balanced, reliability, latency or cost) says what to prefer among tools that fit; see
-        `recommendation` for the rule. A few recommendations try a tool of which little is known.
+        `choice.worth` for the rule. A few recommendations try a tool of which little is known.
 
         Raises:
             InvalidRequest: there is no such objective, the limit is not from 1 to `MAX_RECOMMENDED`, or the
