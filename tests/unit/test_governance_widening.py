@@ -13,6 +13,7 @@ from mcp_federation.contract.messages import Case, Change, Tool, Verdict
 from mcp_federation.governance.change import MAX_CHANGES, changes
 from mcp_federation.governance.verdict import Past, judge
 from mcp_federation.governance.widening import RULES, unknown_predecessor, widened
+from mcp_federation.node.publication.decisions import decision
 from tests.support.registrations import CLEAN, SCHEMA, a_registration, a_tool, rules
 
 
@@ -129,7 +130,7 @@ def test_a_change_that_does_not_is_let_pass(after: dict[str, Any]) -> None:
 
 def test_the_officers_guide_has_every_rule() -> None:
     guide = (Path(__file__).parents[2] / "docs" / "governance" / "officer.md").read_text()
-    assert all(f"| `{rule}` |" in guide for rule in (*RULES, unknown_predecessor().rule))
+    assert all(f"| `{rule}` |" in guide for rule in (*RULES, unknown_predecessor("is gone").rule))
 
 
 def test_narrowing_again_is_no_widening() -> None:
@@ -164,9 +165,12 @@ def test_of_a_long_text_only_the_part_that_changed_is_shown() -> None:
 
 def test_a_predecessor_that_was_not_kept_or_cannot_be_believed_makes_any_change_wait() -> None:
     known = Past(a_case(None, "sha256:" + "1" * 64))
-    for past in (known, Past(lost=True)):
+    for past, why in ((known, "too large"), (Past(lost=True), "not believed")):
         verdict = judge(a_registration(), past=past)
         assert (verdict.decision, rules(verdict.findings)) == ("quarantined", {"widened-unknown"})
+        assert why in verdict.findings[0].why
+        shown = decision(verdict, 0.0).why
+        assert shown.startswith("widened-unknown: the text that was approved before")
 
 
 def test_differences_are_bounded() -> None:

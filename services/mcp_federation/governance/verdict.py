@@ -22,7 +22,7 @@ from mcp_federation.governance.checks.context import CatalogView
 from mcp_federation.governance.checks.reading import read
 from mcp_federation.governance.quality import QUALITY
 from mcp_federation.governance.security import SECURITY
-from mcp_federation.governance.widening import unknown_predecessor, widened
+from mcp_federation.governance.widening import NOT_BELIEVED, TOO_LARGE, unknown_predecessor, widened
 from mcp_federation.trust.policy import PRESETS, Policy, Subject, weigh
 from mcp_federation.trust.rules import SUITES
 
@@ -96,11 +96,11 @@ def _assessed(verdict: Verdict) -> Verdict:
 def _change(registration: Registration, past: Past) -> tuple[tuple[Change, ...], list[Finding]]:
     case = past.case
     if past.lost:
-        return (), [unknown_predecessor()]
+        return (), [unknown_predecessor(NOT_BELIEVED)]
     if case is None or case.approved_digest in (None, registration.digest):
         return (), []
     if case.approved is None:
-        return (), [unknown_predecessor()]
+        return (), [unknown_predecessor(TOO_LARGE)]
     return changes(case.approved, registration.tool), widened(case.approved, registration)
 
 

@@ -142,13 +142,17 @@ def widened(before: Tool, after: Registration) -> list[Finding]:
     ]
 
 
-def unknown_predecessor() -> Finding:
-    """The finding on a change of a text that was too large to be kept."""
+TOO_LARGE: Final = "was too large to be kept"
+NOT_BELIEVED: Final = "is in a record that is not believed here (of an earlier key, which --trust can name?)"
+
+
+def unknown_predecessor(why: str) -> Finding:
+    """The finding on a text that cannot be compared with the one that was approved before."""
     return Finding(
         rule=f"{WIDENING}unknown",
         severity="medium",
         where="",
-        why="the text that was approved before was too large to be kept, so nobody can say what changed",
+        why=f"the text that was approved before {why}, so nobody can say what changed",
         remedy=_REMEDY,
     )
 

@@ -32,7 +32,10 @@ class Decision:
     @property
     def why(self) -> str:
         """What led to it in one line: the findings, or else what the policy says."""
-        findings = (f"{finding.rule} at {finding.where}: {finding.why}" for finding in self.verdict.findings)
+        findings = (
+            f"{finding.rule}{f' at {finding.where}' if finding.where else ''}: {finding.why}"
+            for finding in self.verdict.findings
+        )
         return "; ".join((*findings, *(() if self.verdict.findings else self.verdict.reasons)))[:MAX_WHY]
 
 
