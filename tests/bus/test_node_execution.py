@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from mcp.server.mcpserver import MCPServer
 
+from mcp_federation.bus import blobs
 from mcp_federation.bus.blobs import SHARES, Blobs
 from mcp_federation.bus.protocol import Delivery, Stored
 from mcp_federation.client import FederationClient
@@ -47,6 +48,7 @@ from tests.conftest import Connect
 from tests.support.node_servers import Mesh, boxed, hurry, mesh_on, plain, toolbox
 from tests.support.plain_servers import PlainServer
 from tests.support.sdk_servers import HttpServer, Seen, sdk_server
+from tests.support.waiting import eventually
 
 PLAIN_TOOLS = len(PlainServer("").tools)
 
@@ -345,6 +347,18 @@ async def test_many_large_calls_at_once_wait_for_each_other_and_none_is_lost(mes
     finally:
         await client.close()
     assert [result.value for result in results] == texts
+
+
+async def test_a_result_that_is_given_up_while_it_is_fetched_is_kept_no_longer(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await plain_node(mesh)
+    kept = node.executor._blobs
+    monkeypatch.setattr(blobs, "CHUNK", 16)  # it would take minutes
+    call = asyncio.create_task(mesh.call("plain.big", size=2_000_000))
+    await eventually(lambda: len(kept) == 1)
+    call.cancel()
+    await eventually(lambda: len(kept) == 0)
 
 
 async def test_a_node_whose_results_pile_up_takes_no_more_calls(

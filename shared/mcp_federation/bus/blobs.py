@@ -194,6 +194,11 @@ class Blobs:
         except BusUnavailable as error:
             raise ConnectionLost("the connection to NATS broke before the payload came") from error
 
+    async def let_go(self, blob: Blob) -> None:
+        """Tell its sender that it has it all, or gives it up. Were this lost, it would be kept in vain."""
+        with suppress(BusUnavailable):
+            await self._bus.publish(blob.subject, str(blob.size).encode())
+
     async def taken(self, timeout: float) -> None:
         """Wait until everything offered was fetched or released, for `timeout` seconds at most."""
         with suppress(TimeoutError):
@@ -255,6 +260,7 @@ class Blobs:
         await self._fetching.take(blob.size)
         try:
             payload = await _Fetch(self._bus, blob).run()
+            await self.let_go(blob)
             if await _digest(payload) != blob.digest:
                 raise InvalidRequest("the payload is not the one that was offered: its digest is another")
             return payload
@@ -281,8 +287,6 @@ class _Fetch:
                     group.create_task(self._work(starts, chunk))
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        # That we have it all. Were this lost, it would be kept a while in vain.
-        await self._bus.publish(self._blob.subject, str(size).encode())
         return bytes(self._payload)
 
     async def _work(self, starts: Iterator[int], chunk: int) -> None:

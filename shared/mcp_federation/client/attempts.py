@@ -200,9 +200,16 @@ class Attempts:
 
     async def _fetched(self, payload: bytes, timeout: float) -> bytes:
         try:
-            return await self._blobs.fetch(decode(payload, Blob), timeout)
+            return await self._taken(decode(payload, Blob), timeout)
         except InvalidRequest as error:
             raise InternalError(f"the tool ran, and its result did not arrive: {error.message}") from error
+
+    async def _taken(self, blob: Blob, timeout: float) -> bytes:
+        try:
+            return await self._blobs.fetch(blob, timeout)
+        except (asyncio.CancelledError, DeadlineExceeded):
+            await self._blobs.let_go(blob)  # nobody else comes for it
+            raise
 
 
 @dataclass(slots=True)
