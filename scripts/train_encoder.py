@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file
 
 from benchmarks.retrieval_data import RetrievalSet, load_sets
 from mcp_federation.engine.documents import ToolDocument, tool_document
-from mcp_federation.engine.search.catalog import parted
+from mcp_federation.engine.search.index import parted
 from mcp_federation.engine.search.wordpiece import WordPiece
 
 Floats = NDArray[np.float32]

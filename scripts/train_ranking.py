@@ -62,20 +62,18 @@ def gather(data: RetrievalSet, encoder: StaticEncoder) -> Candidates:
     retriever, ids = HybridRetriever(encoder), data.ids()
     for spec in data.specs():
         retriever.add(spec.name, tool_document(spec))
-    catalog = retriever.catalog
+    index = retriever.index
     rows, serving = [], []
     for request in data.requests:
-        encoding = encode_request(read_request(request.text), catalog)
-        found = recall(encoding, catalog)
-        slots = candidates(found, catalog.kept(None), DEPTH)
+        encoding = encode_request(read_request(request.text), index)
+        found = recall(encoding, index)
+        slots = candidates(found, index.kept(None), DEPTH)
         rows.append(
-            features(encoding, found, slots, catalog)
+            features(encoding, found, slots, index)
             if len(slots)
             else np.zeros((0, len(FEATURES)), dtype=np.float32)
         )
-        serving.append(
-            np.array([ids[catalog.key(slot)] in request.relevant for slot in slots], dtype=np.bool_)
-        )
+        serving.append(np.array([ids[index.key(slot)] in request.relevant for slot in slots], dtype=np.bool_))
     return Candidates(rows, serving, [len(request.relevant) for request in data.requests])
 
 

@@ -75,8 +75,8 @@ def test_a_vector_leans_to_the_words_that_tell_tools_apart() -> None:
     for place in range(9):
         retriever.add(str(place), ToolDocument("tool", "Pack a file."))
     retriever.add("mailer", ToolDocument("send", "Send a file."))
-    encoder = retriever.catalog.encoder
-    asked = encode_request(read_request("send file city"), retriever.catalog).vectors[0]
+    encoder = retriever.index.encoder
+    asked = encode_request(read_request("send file city"), retriever.index).vectors[0]
     telling, common, foreign = (asked @ encoder.request(word) for word in ("send", "file", "city"))
     assert telling > 2 * common > 0
     assert telling > 1.5 * foreign > 0
@@ -86,7 +86,7 @@ def test_a_word_that_requests_of_any_kind_have_says_little() -> None:
     retriever = HybridRetriever(small_encoder())
     retriever.add("advice", ToolDocument("advice", "Help to find new words."))
     retriever.add("packer", ToolDocument("pack", "The zip of a file."))
-    weights = encode_request(read_request("help me find a zip"), retriever.catalog).terms
+    weights = encode_request(read_request("help me find a zip"), retriever.index).terms
     assert weights["help"] < 0.7 > weights["find"]
     assert weights["zip"] == 1.0
 

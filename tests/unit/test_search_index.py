@@ -1,4 +1,4 @@
-"""The parts under the retriever: pieces, encoder, fielded words, catalog, and the index on disk."""
+"""The parts under the retriever: pieces, encoder, fielded words, the index in memory and on disk."""
 
 import shutil
 from importlib.resources import files
@@ -12,9 +12,9 @@ from structlog.testing import capture_logs
 
 from mcp_federation.engine.documents import ToolDocument
 from mcp_federation.engine.search import store
-from mcp_federation.engine.search.catalog import Catalog, encode_document
 from mcp_federation.engine.search.encoder import default_encoder
 from mcp_federation.engine.search.hybrid import HybridRetriever, Parts
+from mcp_federation.engine.search.index import Index, encode_document
 from mcp_federation.engine.search.lexical import FIELDS, FieldedIndex
 from mcp_federation.engine.search.store import FILE_NAME
 from mcp_federation.engine.search.wordpiece import WordPiece
@@ -107,13 +107,13 @@ def test_the_first_sentence_of_a_description_says_what_the_tool_does(end: str) -
 
 
 def test_a_slot_that_is_free_has_no_key() -> None:
-    catalog = Catalog(small_encoder())
-    catalog.add("a", encode_document(ToolDocument("zip", "archive"), catalog.encoder))
-    slot = catalog.slots["a"]
-    assert catalog.key(slot) == "a"
-    catalog.remove("a")
+    index = Index(small_encoder())
+    index.add("a", encode_document(ToolDocument("zip", "archive"), index.encoder))
+    slot = index.slots["a"]
+    assert index.key(slot) == "a"
+    index.remove("a")
     with pytest.raises(KeyError):
-        catalog.key(slot)
+        index.key(slot)
 
 
 DOCUMENTS = {

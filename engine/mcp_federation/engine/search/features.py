@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mcp_federation.engine.search.catalog import NAME_PIECES, NO_PIECE, STEP, Catalog
 from mcp_federation.engine.search.common_words import telling
 from mcp_federation.engine.search.encoder import unit
+from mcp_federation.engine.search.index import NAME_PIECES, NO_PIECE, STEP, Index
 from mcp_federation.engine.search.request import Request
 from mcp_federation.engine.text import terms
 
@@ -21,7 +21,7 @@ MAX_PIECES = 48
 EVIDENCE = np.float32(20)
 """The BM25F score at which the words have said half of what they can say."""
 COMMON = 0.5
-"""The power of a word's rarity in the catalog by which its vector counts in a request."""
+"""The power of a word's rarity in the index by which its vector counts in a request."""
 UNKNOWN = 0.45
 """What a word's vector counts that no tool has: it is likely a value, "Paris", and not what is asked for."""
 
@@ -50,45 +50,45 @@ class Encoding:
     weights: Floats
 
 
-def encode_request(request: Request, catalog: Catalog) -> Encoding:
+def encode_request(request: Request, index: Index) -> Encoding:
     """The terms and vectors of a request."""
-    pieces, weights = _weighted(request.intent, catalog)
+    pieces, weights = _weighted(request.intent, index)
     asked = Counter(terms(request.intent))
     values = Counter(terms(request.values))
     return Encoding(
         request,
         {term: telling(term) for term, _ in asked.most_common(MAX_TERMS)},
         {term: 1.0 for term, _ in values.most_common(MAX_TERMS) if term not in asked},
-        np.stack([_vector(text, catalog) for text in (request.intent, *request.clauses)]),
+        np.stack([_vector(text, index) for text in (request.intent, *request.clauses)]),
         pieces[:MAX_PIECES],
         weights[:MAX_PIECES],
     )
 
 
-def _weighted(text: str, catalog: Catalog) -> tuple[NDArray[np.int32], Floats]:
+def _weighted(text: str, index: Index) -> tuple[NDArray[np.int32], Floats]:
     """The pieces of a request with their weights: the encoder's own, times what the word tells here."""
-    words = catalog.encoder.pieces.words(text)
+    words = index.encoder.pieces.words(text)
     pieces = np.array([piece for _, found in words for piece in found], dtype=np.int32)
-    shares = {word: _told(word, catalog) for word in dict.fromkeys(word for word, _ in words)}
+    shares = {word: _told(word, index) for word in dict.fromkeys(word for word, _ in words)}
     told = [shares[word] for word, found in words for _ in found]
-    return pieces, catalog.encoder.request_weights[pieces] * np.array(told, dtype=np.float32)
+    return pieces, index.encoder.request_weights[pieces] * np.array(told, dtype=np.float32)
 
 
-def _told(word: str, catalog: Catalog) -> float:
-    """What a word tells of this catalog's tools, at most 1: little if most have it, or none.
+def _told(word: str, index: Index) -> float:
+    """What a word tells of this index's tools, at most 1: little if most have it, or none.
 
     Of stop words and signs the encoder's own weight says enough.
     """
     stems = terms(word)
     if not stems:
         return 1.0
-    rarity = catalog.words.rarity(stems[0])
+    rarity = index.words.rarity(stems[0])
     return UNKNOWN if rarity == 1.0 else rarity**COMMON
 
 
-def _vector(text: str, catalog: Catalog) -> Floats:
-    pieces, weights = _weighted(text, catalog)
-    return unit(weights @ catalog.encoder.units(pieces))
+def _vector(text: str, index: Index) -> Floats:
+    pieces, weights = _weighted(text, index)
+    return unit(weights @ index.encoder.units(pieces))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,49 +100,49 @@ class Recall:
     vectors: Floats
 
 
-def recall(encoding: Encoding, catalog: Catalog) -> Recall:
+def recall(encoding: Encoding, index: Index) -> Recall:
     """Score every slot."""
     return Recall(
-        catalog.words.scores(encoding.terms, catalog.capacity),
-        catalog.words.scores(encoding.values, catalog.capacity),
-        catalog.coarse @ np.stack([catalog.shortened(vector) for vector in encoding.vectors]).T,
+        index.words.scores(encoding.terms, index.capacity),
+        index.words.scores(encoding.values, index.capacity),
+        index.coarse @ np.stack([index.shortened(vector) for vector in encoding.vectors]).T,
     )
 
 
-def features(encoding: Encoding, found: Recall, slots: Slots, catalog: Catalog) -> Floats:
+def features(encoding: Encoding, found: Recall, slots: Slots, index: Index) -> Floats:
     """One row per candidate slot, one column per name of `FEATURES`."""
     words, values = found.words[slots], found.values[slots]
-    gists = catalog.gists[slots] @ (STEP * encoding.vectors.T)
+    gists = index.gists[slots] @ (STEP * encoding.vectors.T)
     columns = [
         words / (EVIDENCE + words),
         values / (1 + values),
-        _covered(encoding, slots, catalog),
-        catalog.wholes[slots] @ (STEP * encoding.vectors[0]),
+        _covered(encoding, slots, index),
+        index.wholes[slots] @ (STEP * encoding.vectors[0]),
         gists[:, 1:].max(axis=1) if gists.shape[1] > 1 else gists[:, 0],
-        *_by_pieces(encoding, slots, catalog),
+        *_by_pieces(encoding, slots, index),
     ]
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def _covered(encoding: Encoding, slots: Slots, catalog: Catalog) -> Floats:
+def _covered(encoding: Encoding, slots: Slots, index: Index) -> Floats:
     asked = list(encoding.terms)
-    idf = np.array([catalog.words.idf(term) * encoding.terms[term] for term in asked], dtype=np.float32)
-    share: Floats = catalog.words.having(asked, slots, catalog.capacity) @ idf
+    idf = np.array([index.words.idf(term) * encoding.terms[term] for term in asked], dtype=np.float32)
+    share: Floats = index.words.having(asked, slots, index.capacity) @ idf
     return share / np.float32(float(idf.sum()) or 1.0)
 
 
-def _by_pieces(encoding: Encoding, slots: Slots, catalog: Catalog) -> tuple[Floats, Floats]:
+def _by_pieces(encoding: Encoding, slots: Slots, index: Index) -> tuple[Floats, Floats]:
     """`server_vector`, and `asked_by_name` by late interaction: each piece meets the most similar one."""
-    encoder, asked = catalog.encoder, encoding.pieces
+    encoder, asked = index.encoder, encoding.pieces
     if not len(asked):
         return (np.zeros(len(slots), dtype=np.float32),) * 2
-    pieces = catalog.pieces[slots]
+    pieces = index.pieces[slots]
     known, place = np.unique(pieces, return_inverse=True)
     place = place.reshape(pieces.shape)
     units = encoder.units(known)
     units[known == NO_PIECE] = 0.0
     cosines = (units @ encoding.vectors[0]) * encoder.document_weights[known]
-    servers = cosines[place[:, NAME_PIECES:]].sum(axis=1) / catalog.server_lengths[slots]
+    servers = cosines[place[:, NAME_PIECES:]].sum(axis=1) / index.server_lengths[slots]
     similar = units @ encoder.units(asked).T
     weights = encoding.weights / encoding.weights.sum()
     return servers, similar[place[:, :NAME_PIECES]].max(axis=1) @ weights

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from mcp_federation.engine.documents import ToolDocument
 from mcp_federation.engine.retrieval import Hit
-from mcp_federation.engine.search.catalog import Catalog, encode_document
 from mcp_federation.engine.search.encoder import StaticEncoder, default_encoder
 from mcp_federation.engine.search.features import (
     FEATURES,
@@ -21,6 +20,7 @@ from mcp_federation.engine.search.features import (
     features,
     recall,
 )
+from mcp_federation.engine.search.index import Index, encode_document
 from mcp_federation.engine.search.ranking import FUSION, Ranking, default_ranking
 from mcp_federation.engine.search.request import Request, read_request
 from mcp_federation.engine.search.store import load_index, save_index
@@ -70,9 +70,9 @@ class HybridRetriever:
         self._folder = folder
         self._saved: dict[str, bytes] = {}
         encoder = encoder or default_encoder()
-        self.catalog = Catalog(encoder)
+        self.index = Index(encoder)
         if folder is not None:
-            self.catalog, self._saved = load_index(folder, encoder)
+            self.index, self._saved = load_index(folder, encoder)
         self._digests: dict[str, bytes] = dict(self._saved)
         self._unseen = set(self._saved)
 
@@ -83,7 +83,7 @@ class HybridRetriever:
         """Index the document under the key, in place of what was there; the same one costs little."""
         digest = blake2b(repr(document).encode("utf-8", "surrogatepass"), digest_size=16).digest()
         if self._digests.get(key) != digest:
-            self.catalog.add(key, encode_document(document, self.catalog.encoder))
+            self.index.add(key, encode_document(document, self.index.encoder))
             self._digests[key] = digest
         self._unseen.discard(key)
 
@@ -93,12 +93,12 @@ class HybridRetriever:
             return
         self._forget_unseen()
         if self._digests != self._saved:
-            save_index(self._folder, self.catalog, self._digests)
+            save_index(self._folder, self.index, self._digests)
             self._saved = dict(self._digests)
 
     def remove(self, key: str) -> None:
         """Forget the key; unknown keys are no error."""
-        self.catalog.remove(key)
+        self.index.remove(key)
         self._digests.pop(key, None)
         self._unseen.discard(key)
 
@@ -107,16 +107,16 @@ class HybridRetriever:
         self._forget_unseen()
         if not len(self) or limit < 1:
             return []
-        encoding = encode_request(self._request(query), self.catalog)
+        encoding = encode_request(self._request(query), self.index)
         found = self._recall(encoding)
-        slots = candidates(found, self.catalog.kept(keep), limit)
+        slots = candidates(found, self.index.kept(keep), limit)
         if not len(slots):
             return []
-        rows = features(encoding, found, slots, self.catalog)
+        rows = features(encoding, found, slots, self.index)
         # Equal documents differ in their last bits, by where they stand in the matrix.
         scores = self._ranking.scores(rows).round(5).tolist()
         ranked = sorted(
-            (-score, self.catalog.key(slot), row)
+            (-score, self.index.key(slot), row)
             for row, (score, slot) in enumerate(zip(scores, slots, strict=True))
         )
         return [
@@ -135,7 +135,7 @@ class HybridRetriever:
             for key in self._unseen:
                 del self._digests[key]
             self._unseen.clear()
-            self.catalog.retain(self._digests.keys())
+            self.index.retain(self._digests.keys())
 
     def _request(self, query: str) -> Request:
         request = read_request(query)
@@ -146,7 +146,7 @@ class HybridRetriever:
         return request
 
     def _recall(self, encoding: Encoding) -> Recall:
-        found = recall(encoding, self.catalog)
+        found = recall(encoding, self.index)
         if not self.parts.words:
             found = Recall(np.zeros_like(found.words), np.zeros_like(found.values), found.vectors)
         if not self.parts.vectors:
@@ -163,7 +163,7 @@ class HybridRetriever:
         return Ranking(weights, ranking.slope, ranking.middle)
 
     def _matched(self, encoding: Encoding, slot: np.intp) -> tuple[str, ...]:
-        having = set(self.catalog.words.terms_of(int(slot)))
+        having = set(self.index.words.terms_of(int(slot)))
         return tuple(term for term in (*encoding.terms, *encoding.values) if term in having)
 
 

@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from mcp_federation.engine.search.catalog import ARRAYS, Catalog
 from mcp_federation.engine.search.encoder import StaticEncoder
+from mcp_federation.engine.search.index import ARRAYS, Index
 from mcp_federation.engine.search.lexical import DumpedWords
 from mcp_federation.files import write_whole
 from mcp_federation.logs import get_logger
@@ -42,20 +42,20 @@ class _Stored(Struct):
     words: DumpedWords
 
 
-def save_index(folder: Path, catalog: Catalog, digests: Mapping[str, bytes]) -> None:
+def save_index(folder: Path, index: Index, digests: Mapping[str, bytes]) -> None:
     """Write the index in place of the former one; a disk that refuses is logged."""
-    arrays = {name: getattr(catalog, name) for name in ARRAYS}
+    arrays = {name: getattr(index, name) for name in ARRAYS}
     try:
         stored = _Stored(
-            _maker(catalog.encoder),
+            _maker(index.encoder),
             dict(digests),
-            catalog.slots,
-            catalog.server_ids,
+            index.slots,
+            index.server_ids,
             {
                 name: _Array(rows.dtype.str, rows.shape, rows.ravel().view(np.uint8).data)
                 for name, rows in arrays.items()
             },
-            catalog.words.dump(),
+            index.words.dump(),
         )
         content = msgspec.msgpack.encode(stored)
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,29 +64,29 @@ def save_index(folder: Path, catalog: Catalog, digests: Mapping[str, bytes]) -> 
         log.warn("index_not_saved", folder=str(folder), reason=error.strerror)
 
 
-def load_index(folder: Path, encoder: StaticEncoder) -> tuple[Catalog, dict[str, bytes]]:
-    """The catalog that was saved, and its documents' digests by key.
+def load_index(folder: Path, encoder: StaticEncoder) -> tuple[Index, dict[str, bytes]]:
+    """The index that was saved, and its documents' digests by key.
 
     An index that is not there, is not what was written, or was made by other weights or by another version of
     the code is an empty one.
     """
-    catalog = Catalog(encoder)
+    index = Index(encoder)
     try:
         stored = _read(folder / FILE_NAME)
         if stored.maker != _maker(encoder):
-            return catalog, {}
+            return index, {}
         arrays = {
             name: np.frombuffer(rows.data, dtype=np.dtype(rows.kind)).reshape(rows.shape).copy()
             for name, rows in stored.arrays.items()
         }
-        catalog.words.load(stored.words)
-        catalog.fill(arrays, stored.slots, stored.servers)
+        index.words.load(stored.words)
+        index.fill(arrays, stored.slots, stored.servers)
     except FileNotFoundError:
-        return Catalog(encoder), {}
+        return Index(encoder), {}
     except (OSError, ValueError, TypeError, KeyError, msgspec.DecodeError) as error:
         log.warn("index_not_read", folder=str(folder), reason=type(error).__name__)
-        return Catalog(encoder), {}
-    return catalog, stored.digests
+        return Index(encoder), {}
+    return index, stored.digests
 
 
 def _read(file: Path) -> _Stored:

@@ -81,7 +81,7 @@ class VectorSearch:
     def merge(self, vector: Floats, hits: Sequence[Hit], limit: int, keep: Keep | None) -> list[Hit]:
         """The hits and the nearest tools to the vector, the best `limit` of both, best first; ties by key.
 
-        A similarity is half the retriever's and half the cosine, scaled so that the catalog's mean is 0 and
+        A similarity is half the retriever's and half the cosine, scaled so that the index's mean is 0 and
         the nearest tool 1.
         """
         if not self._rows:

@@ -26,7 +26,7 @@ STEP = np.float32(1 / 254)
 """What the components of a unit vector are kept in whole numbers of; beyond 0.5 they are cut off."""
 
 ARRAYS = ("gists", "wholes", "coarse", "pieces", "servers", "taken", "server_lengths")
-"""The attributes of a catalog that have a row for each slot."""
+"""The attributes of an index that have a row for each slot."""
 
 REST = np.float32(0.3)
 """What a description's pieces count in its vectors after the first sentence: that says what the tool does."""
@@ -38,7 +38,7 @@ _FIRST_SENTENCE = re.compile(r"\s*.{20,}?(?:\.(?=\s|$)|\n\s*\n|[\u3002\uff01\uff
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A document made ready for the catalog: pure work, no catalog needed."""
+    """A document made ready for the index: pure work, no index needed."""
 
     fields: tuple[list[str], ...]
     gist: Floats
@@ -71,7 +71,7 @@ def parted(description: str) -> tuple[str, str]:
     return description[:end], description[end:]
 
 
-class Catalog:
+class Index:
     """Documents by key. Rows of its arrays are slots; a removed key's slot is used again."""
 
     def __init__(self, encoder: StaticEncoder) -> None:
@@ -145,10 +145,10 @@ class Catalog:
     def fill(
         self, arrays: Mapping[str, NDArray[Any]], slots: Mapping[str, int], server_ids: Mapping[str, int]
     ) -> None:
-        """Be what another catalog was; its words are filled apart.
+        """Be what another index was; its words are filled apart.
 
         Raises:
-            ValueError: the arrays are not those of a catalog of this encoder.
+            ValueError: the arrays are not those of an index of this encoder.
         """
         capacity = len(arrays["servers"])
         for name in ARRAYS:
