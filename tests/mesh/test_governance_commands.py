@@ -181,7 +181,8 @@ def test_an_import_policy_holds_for_the_commands_too(
     policy = tmp_path / "imports.toml"
     policy.write_text('deny = ["*@acme"]')
     monkeypatch.setenv("MCP_FEDERATION_IMPORT_POLICY", str(policy))
-    assert command("discover", "seventh")[:2] == (0, "")
+    code, out, told = command("discover", "seventh")
+    assert (code, out, "believed here: the import policy" in told) == (0, "", True)
     policy.write_text("deny = 3")
     code, _, err = command("discover", "seventh")
     assert (code, "imports.toml, line 1, deny" in err) == (1, True)

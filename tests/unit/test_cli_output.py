@@ -11,12 +11,12 @@ from mcp_federation.catalog.state import CatalogTool
 from mcp_federation.cli.call import describe, readable, show_result
 from mcp_federation.cli.discover import (
     DESCRIPTION_WIDTH,
-    check_believed,
     hear_nodes,
     matches,
     show_tools,
     state_of,
     summary,
+    unbelieved,
 )
 from mcp_federation.cli.output import print_row
 from mcp_federation.cli.recommend import show_recommendations
@@ -24,7 +24,7 @@ from mcp_federation.client import FederationClient
 from mcp_federation.contract.mcp import CallResult
 from mcp_federation.contract.messages import Progress
 from mcp_federation.contract.subjects import CATALOG_STREAM, RULING_STREAM
-from mcp_federation.errors import ApprovalRefused, ToolNotFound
+from mcp_federation.errors import ToolNotFound
 from tests.support.publishing import Publisher
 
 
@@ -222,15 +222,19 @@ async def test_a_terminal_is_told_when_there_is_nothing(terminal: Terminal) -> N
     assert terminal.getvalue() == "no tool matches 'git'\nthe mesh has no tools yet\n"
 
 
-async def test_a_mesh_whose_governance_is_not_trusted_does_not_pass_for_an_empty_one() -> None:
+async def test_a_mesh_whose_governance_is_not_trusted_does_not_pass_for_an_empty_one(
+    terminal: Terminal,
+) -> None:
     _, publisher = await client("clock", "calendar")
     stranger = Publisher(publisher.bus, "other")
     replica = CatalogReplica(publisher.bus, stranger.verifier)
     await replica.start()
     made = FederationClient(publisher.bus, replica)
     why = "the approval is signed by a key that is not trusted here"
-    with pytest.raises(ApprovalRefused, match=f"none of the 2 published tools is believed here: {why}"):
-        check_believed(made)
+    assert unbelieved(made) == f"none of the 2 published tools is believed here: {why}"
+    with redirect_stdout(terminal):
+        show_tools(made, [], "")
+    assert terminal.getvalue() == ""
     for name in ("clock", "clock@acme"):
         with pytest.raises(ToolNotFound, match=f"the tool '{name}' is not believed here: {why}"):
             made.candidates(name)
@@ -238,7 +242,7 @@ async def test_a_mesh_whose_governance_is_not_trusted_does_not_pass_for_an_empty
         made.candidates("clock@other")
     await stranger.publish("clock")
     assert await replica.wait_until(lambda: bool(made.discover()), 10)
-    check_believed(made)
+    assert unbelieved(made) == ""
     await replica.stop()
 
 

@@ -12,7 +12,6 @@ from mcp_federation.catalog.state import CatalogTool
 from mcp_federation.cli.client import run_client
 from mcp_federation.cli.output import add_names, print_json, print_row
 from mcp_federation.client import FederationClient
-from mcp_federation.errors import ApprovalRefused
 from mcp_federation.mesh.terminal import make_console, safe_text
 
 HEARD_TIMEOUT: Final = 2.5
@@ -29,7 +28,8 @@ def run_discover(query: str, as_json: bool, **overrides: Any) -> int:
 
     async def work(client: FederationClient) -> None:
         await hear_nodes(client)
-        check_believed(client)
+        if why := unbelieved(client):
+            print(f"mcp-federation: {why}", file=sys.stderr)  # noqa: T201 - for the person who asked
         found = [tool for tool in client.discover() if matches(tool, query)]
         if as_json:
             print_json([summary(client, tool) for tool in found])
@@ -39,11 +39,12 @@ def run_discover(query: str, as_json: bool, **overrides: Any) -> int:
     return run_client(work, **overrides)
 
 
-def check_believed(client: FederationClient) -> None:
-    """Raise `ApprovalRefused` where tools are published, and none of them is believed."""
+def unbelieved(client: FederationClient) -> str:
+    """Why, where tools are published, and none of them is believed."""
     refused = [why for node in client.catalog.state.nodes.values() for why in node.unverified().values()]
-    if refused and not client.discover():
-        raise ApprovalRefused(f"none of the {len(refused)} published tools is believed here: {refused[0]}")
+    if not refused or client.discover():
+        return ""
+    return f"none of the {len(refused)} published tools is believed here: {refused[0]}"
 
 
 async def hear_nodes(client: FederationClient) -> None:
@@ -92,7 +93,8 @@ def show_tools(client: FederationClient, tools: list[CatalogTool], query: str) -
         return
     console = make_console()
     if not tools:
-        console.print(f"no tool matches {query!r}" if query else "the mesh has no tools yet")
+        if not unbelieved(client):
+            console.print(f"no tool matches {query!r}" if query else "the mesh has no tools yet")
         return
     table = Table(box=box.SIMPLE_HEAD, header_style="bold")
     add_names(table, console, (tool.federated_name for tool in tools))
