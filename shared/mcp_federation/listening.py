@@ -34,6 +34,16 @@ def bound_socket(host: str, port: int) -> socket.socket:
     return sock
 
 
+def listen(sock: socket.socket) -> None:
+    """Let connections wait at a bound socket, to be taken.
+
+    Raises:
+        Conflict: another one, which was bound at the same time, listens there by now.
+    """
+    with _explained(*sock.getsockname()[:2]):
+        sock.listen()
+
+
 def listening_port(host: str, port: int) -> int:
     """`port` itself, where it can be listened on now; for 0, a free one.
 
@@ -41,8 +51,8 @@ def listening_port(host: str, port: int) -> int:
         Conflict: something listens there already.
         InvalidRequest: this machine has no such address, or we may not use the port.
     """
-    with bound_socket(host, port) as sock, _explained(host, port):
-        sock.listen(1)
+    with bound_socket(host, port) as sock:
+        listen(sock)
         found: int = sock.getsockname()[1]
         return found
 

@@ -11,10 +11,13 @@ import pytest
 import structlog
 
 from mcp_federation.bus.nats import NatsBus
+from mcp_federation.bus.protocol import Bus
 from mcp_federation.contract.messages import Tool
 from mcp_federation.edge import app as edge_app
-from mcp_federation.edge.server import listening_socket
+from mcp_federation.edge.server import bind
 from mcp_federation.errors import Conflict, InvalidRequest
+from mcp_federation.listening import bound_socket
+from mcp_federation.process import connected
 from mcp_federation.settings import Settings
 from tests.support.edge_mesh import APPROVER, HOME, TOKEN, BusNode, ensure_streams
 from tests.support.nats_server import NatsServer
@@ -90,8 +93,25 @@ async def test_the_port_is_free_again_after_a_stop(nats_server: NatsServer) -> N
 
 
 async def test_a_taken_port_ends_the_start_with_one_clear_error(nats_server: NatsServer) -> None:
-    with await listening_socket("127.0.0.1", 0) as taken:
+    with await bind("127.0.0.1", 0) as taken:
         taken.listen()
+        settings = process_settings(nats_server, port=taken.getsockname()[1])
+        with pytest.raises(Conflict, match="is taken"):
+            await edge_app.run(settings, asyncio.Event())
+
+
+async def test_a_port_that_another_took_while_we_started_is_one_clear_error(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with bound_socket("127.0.0.1", 0) as taken:
+
+        @asynccontextmanager
+        async def late(*args: Any) -> AsyncIterator[Bus]:
+            taken.listen()
+            async with connected(*args) as bus:
+                yield bus
+
+        monkeypatch.setattr(edge_app, "connected", late)
         settings = process_settings(nats_server, port=taken.getsockname()[1])
         with pytest.raises(Conflict, match="is taken"):
             await edge_app.run(settings, asyncio.Event())

@@ -49,7 +49,7 @@ from mcp_federation.contract.subjects import (
 )
 from mcp_federation.edge.app import create_app
 from mcp_federation.edge.metadata_log import MetadataLog
-from mcp_federation.edge.server import HttpServer, listening_socket, url_of
+from mcp_federation.edge.server import HttpServer, bind, url_of
 from mcp_federation.errors import ToolNotFound
 from mcp_federation.privacy.sharing import SharingPolicy
 from mcp_federation.settings import Settings
@@ -280,7 +280,7 @@ async def served(edge: Edge) -> AsyncIterator[Served]:
     server = HttpServer(edge.app, started.set)
     headers = {"Authorization": f"Bearer {TOKEN}"}
     timeout = aiohttp.ClientTimeout(total=20)
-    with await listening_socket("127.0.0.1", 0) as sock:
+    with await bind("127.0.0.1", 0) as sock:
         serving = asyncio.create_task(server.serve([sock]))
         try:
             async with asyncio.timeout(10):

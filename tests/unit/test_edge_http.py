@@ -19,7 +19,7 @@ from starlette.routing import Route
 from mcp_federation.bus.memory import MemoryBus
 from mcp_federation.edge import incoming
 from mcp_federation.edge.execution import ENVELOPE
-from mcp_federation.edge.server import listening_socket, url_of
+from mcp_federation.edge.server import bind, url_of
 from mcp_federation.errors import Conflict, InvalidRequest
 from tests.support.edge_mesh import TOKEN, Edge, edge_settings, ensure_streams, running_edge, served
 
@@ -419,20 +419,20 @@ async def test_every_reference_in_the_openapi_document_leads_somewhere(edge: Edg
 
 
 async def test_a_taken_port_is_one_clear_line() -> None:
-    with await listening_socket("127.0.0.1", 0) as taken:
+    with await bind("127.0.0.1", 0) as taken:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(Conflict, match=f"port {port} is taken"):
-            await listening_socket("127.0.0.1", port)
+            await bind("127.0.0.1", port)
 
 
 @pytest.mark.parametrize("host", ["no such host", "192.0.2.1", "a" * 300])
 async def test_an_address_that_is_not_ours_is_one_clear_line(host: str) -> None:
     with pytest.raises(InvalidRequest, match="listen"):
-        await listening_socket(host, 0)
+        await bind(host, 0)
 
 
 @pytest.mark.parametrize(("host", "shown"), [("0.0.0.0", "http://127.0.0.1:"), ("::1", "http://[::1]:")])
 async def test_the_url_is_one_that_a_client_can_use(host: str, shown: str) -> None:
-    with await listening_socket(host, 0) as sock:
+    with await bind(host, 0) as sock:
         assert url_of(sock).startswith(shown)

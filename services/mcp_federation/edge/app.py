@@ -26,8 +26,9 @@ from mcp_federation.edge.openapi import openapi_document
 from mcp_federation.edge.operations import Direct, Handler, Operation, routes
 from mcp_federation.edge.problems import on_error
 from mcp_federation.edge.registration import REGISTER, Register
-from mcp_federation.edge.server import HttpServer, listening_socket, url_of
+from mcp_federation.edge.server import HttpServer, bind, url_of
 from mcp_federation.errors import BusUnavailable, DeadlineExceeded, FederationError, InvalidRequest
+from mcp_federation.listening import listen
 from mcp_federation.logs import get_logger
 from mcp_federation.privacy.sharing import SharingPolicy
 from mcp_federation.process import connected
@@ -145,7 +146,7 @@ async def run(
     """
     keys = _trusted_keys(settings)
     imports = load_policy(settings.import_policy) if settings.import_policy else None
-    with await listening_socket(settings.host, settings.port) as sock:
+    with await bind(settings.host, settings.port) as sock:
         url = url_of(sock)
 
         def started() -> None:
@@ -182,6 +183,7 @@ async def _serve(
     try:
         await metadata.start()
         await figures.start()
+        listen(sock)
         async with asyncio.TaskGroup() as tasks:
             replay = tasks.create_task(_replay(catalog, replayed))
             tasks.create_task(server.serve([sock]))

@@ -20,7 +20,7 @@ CANCEL_TIMEOUT = 2.0
 KEEP_ALIVE = 75
 
 
-async def listening_socket(host: str, port: int) -> socket.socket:
+async def bind(host: str, port: int) -> socket.socket:
     """A socket bound to that address; port 0 takes a free one.
 
     Raises:
