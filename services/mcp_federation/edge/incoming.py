@@ -118,7 +118,8 @@ class BodyReader:
                             f"the body is over {self._max_size} bytes", {"limit": self._max_size}
                         )
                     chunks.append(chunk)
-                    bound.reschedule(latest + size / SLOWEST_LINE)
+                    if size >= SLOWEST_LINE:
+                        bound.reschedule(latest + size / SLOWEST_LINE)
         except TimeoutError:
             raise HTTPException(408, f"the body did not come in time: {size} bytes did") from None
         return b"".join(chunks)
