@@ -95,6 +95,14 @@ def test_tools_that_are_not_published_are_told_with_what_to_do(tmp_path: Path) -
     assert "governance review" not in text
 
 
+def test_a_long_reason_is_one_line_in_a_pipe_and_folded_between_words_on_a_terminal(tmp_path: Path) -> None:
+    why = "it would not start " * 20
+    server = RunningServer("acme", ServerState(name="bad", state="failed", reason=why.strip()), ())
+    mesh = replace(ready(tmp_path), servers=(server,))
+    assert f"  bad@acme: {why.strip()}\n" in shown(mesh, 80)
+    assert all(len(line) < 120 for line in shown(mesh, 80, terminal=True).splitlines() if "would" in line)
+
+
 def test_why_a_server_failed_is_shown_without_what_drives_a_terminal(tmp_path: Path) -> None:
     text = shown(ready(tmp_path))
     assert "bad@acme: it \ufffd[2Jended" in text

@@ -55,7 +55,7 @@ def show_ready(console: Console, mesh: ReadyMesh) -> None:
     console.print(_servers(mesh))
     for server in (server for server in mesh.servers if server.state.reason):
         name = safe_text(f"{server.state.name}@{server.node}")
-        console.print(Text(f"  {name}: {safe_text(server.state.reason)}", "red"))
+        _print_line(console, f"  {name}: {safe_text(server.state.reason)}", "red")
     _show_refused(console, mesh)
     _show_examples(console, mesh)
 
@@ -66,14 +66,19 @@ def _show_refused(console: Console, mesh: ReadyMesh) -> None:
         name = safe_text(f"{tool.name}@{node}")
         why = safe_text(tool.why.split("; ")[0])
         if tool.decision == "quarantined":
-            console.print(Text(f"  {name} waits for a person: {why}", "yellow"))
+            _print_line(console, f"  {name} waits for a person: {why}", "yellow")
         else:
-            console.print(Text(f"  {name} is not published: {why}", "red"))
+            _print_line(console, f"  {name} is not published: {why}", "red")
     if len(refused) > MAX_REFUSED:
         console.print(Text(f"  … and {len(refused) - MAX_REFUSED} more", "yellow"))
     if any(tool.decision == "quarantined" for _, tool in refused):
         words = [*program(), "governance", "review", *_state_flags(mesh.state_dir)]
         console.print(Text(f"  {shlex.join(words)}", "cyan"), soft_wrap=True)
+
+
+def _print_line(console: Console, text: str, style: str) -> None:
+    """Print a sentence: folded between words on a terminal, one whole line in a pipe."""
+    console.print(Text(text, style), soft_wrap=not console.is_terminal)
 
 
 def _processes(mesh: ReadyMesh) -> Table:
