@@ -33,7 +33,7 @@ from mcp_federation.contract.subjects import (
     StreamSpec,
 )
 from mcp_federation.edge.metadata_log import MetadataLog
-from mcp_federation.errors import BusUnavailable
+from mcp_federation.errors import BusUnavailable, NodeUnavailable
 from mcp_federation.governance.trail_check import TrailCheck
 from mcp_federation.metrics.worker import MetricsWorker
 from tests.support.nats_server import NatsServer
@@ -71,7 +71,10 @@ async def submit(mesh: Mesh, description: str) -> None:
     payload = encode(Submission(name="weather", description=description, version="1.0.0"))
 
     async def accepted() -> bool:
-        reply = await mesh.bus.request(SUBMIT.of("acme"), payload, timeout=20)
+        try:
+            reply = await mesh.bus.request(SUBMIT.of("acme"), payload, timeout=20)
+        except NodeUnavailable:  # it has yet to renew its subscriptions
+            return False
         return Header.ERROR_CODE not in reply.headers
 
     await eventually(accepted)
