@@ -39,6 +39,9 @@ TRIES: Final = 5
 AT_ONCE: Final = 4
 """Registrations of one node that are judged at a time: a node with thousands does not delay the others."""
 
+MOST_OF_A_NODE: Final = 512
+"""Registrations of one node that are judged or wait; a node's replicas have 16 each under way."""
+
 MAX_REQUEST_ID: Final = 64
 
 
@@ -65,13 +68,14 @@ class RegistrationDesk:
         self._model = model
         self._prober = Prober(bus)
         self.waiting = 0
-        self._turns = Turns(AT_ONCE)
+        self._turns = Turns(AT_ONCE, MOST_OF_A_NODE)
 
     async def answer(self, delivery: Delivery) -> Reply:
         """The verdict on the registration that the delivery carries.
 
         Raises:
             InvalidRequest: it is no registration, or not one of the node on whose subject it came.
+            Overloaded: the node has too many here already.
             BusUnavailable: the verdict could not be kept.
         """
         registration = _registration(delivery)
