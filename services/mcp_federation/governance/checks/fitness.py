@@ -9,6 +9,9 @@ from mcp_federation.governance.checks.descriptions import MAX_DESCRIPTION
 from mcp_federation.governance.checks.quoting import quote
 from mcp_federation.governance.checks.reading import Reading
 from mcp_federation.governance.checks.schemas import LARGE_SCHEMA
+from mcp_federation.governance.detector.lexicon import lexicon
+from mcp_federation.governance.detector.plain import plain
+from mcp_federation.governance.detector.tokens import tokens
 
 MAX_TOKENS: Final = 2_000
 CHARACTERS_A_TOKEN: Final = 4
@@ -39,10 +42,22 @@ _RUNS = re.compile(
     r"command|shell|exec|terminal|bash|run|script|cli\b|eval|process|program|console", re.IGNORECASE
 )
 _CONTEXT = re.compile(
-    r"(?:full_?|entire_?|complete_?)?(?:conversation|chat|message)_?(?:history|context|log|transcript)|system_?prompt|sidenote"
-    r"|(?:model|assistant|llm)_?(?:context|instructions|reasoning|memory)|chain_?of_?thought|all_?messages",
+    r"(?:full_?|entire_?|complete_?|whole_?|current_?|previous_?|user_?)?(?:conversation|chat|messages?|dialog(?:ue)?|session)_?"
+    r"(?:history|context|log|transcript|so_?far)|(?:full_?|entire_?|whole_?|user_?)?(?:conversation|transcript)|system_?(?:prompt|message|instructions)"
+    r"|side_?note|(?:model|assistant|llm|agent)_?(?:context|instructions|reasoning|memory|thoughts?)|chain_?of_?thoughts?"
+    r"|(?:(?:all|previous|prior|past|other)_?)+(?:messages|tool_?(?:calls?|results?|outputs?)).*|(?:all_?|available_?|other_?|list_?of_?)?tools?_?(?:list|available)"
+    r"|.*environment_details|contents?_of_\w*(?:keys?|secrets?|passwords?|tokens?|env|credentials?|history)",
     re.IGNORECASE,
 )
+_CONVERSES = re.compile(
+    r"conversation|chat|dialog|messag|prompt|llm|language model|assistant|agent|thought|thinking|reasoning"
+    r"|transcript|memor|completion|summar|generat",
+    re.IGNORECASE,
+)
+"""Of which a tool speaks that has a use for what was said."""
+
+_SPEAKS = ("onversation", "hat ", "ialog", "essage", "rompt", "easoning", "so far", "tools", " said")
+"""Of which a text about the conversation has one: cheaper to look for."""
 
 
 @check(
@@ -143,17 +158,31 @@ def unexplained_command(reading: Reading) -> Iterator[Sighting]:
 
 @check(
     "context-parameter",
-    "low",
+    "medium",
     rationale="A parameter for the conversation or the model's instructions sends them to a stranger.",
-    remedy="Ask for what the tool needs to know and for nothing else.",
+    remedy="Ask for what the tool needs to know; say in the description what a conversation is for.",
 )
 def context_parameter(reading: Reading) -> Iterator[Sighting]:
-    """Parameters that are named after what only the model and its user know."""
-    for name in _properties(reading):
-        if _CONTEXT.fullmatch(name):
+    """Parameters for what only the model and its user know, of tools that have no use for it."""
+    tool = reading.registration.tool
+    asking = [name for name, schema in _properties(reading).items() if _asks_for_what_was_said(name, schema)]
+    if asking and not _CONVERSES.search(f"{tool.name} {tool.title} {tool.description}"):
+        for name in asking:
             yield Sighting(
                 "inputSchema/properties", f"“{quote(name, 40)}” asks for what was said, not for an argument"
             )
+
+
+def _asks_for_what_was_said(name: str, schema: Any) -> bool:
+    """Whether a parameter is named after it, or is to hold all that was said or that the model was told."""
+    if _CONTEXT.fullmatch(name):
+        return True
+    text = schema.get("description") if isinstance(schema, dict) else None
+    if not isinstance(text, str) or not any(word in text for word in _SPEAKS):
+        return False
+    known = lexicon()
+    found = {known.names[concept] for _, concept in known.hits(tokens(plain(text))[0])}
+    return "thischat" in found or {"context", "all"} <= found
 
 
 def _first_verbs(reading: Reading) -> Iterator[str]:

@@ -25,12 +25,20 @@ def secret_requests(reading: Reading) -> Iterator[Sighting]:
     for text in reading.texts:
         if text.is_key or (text.text.isascii() and not speaks_of_secrets):
             continue
-        for sentence in _SENTENCE.findall(plain(text.text)):
-            folded = _ALEF.sub("\u0627", bare(sentence).translate(_FOLDED))
-            if any(all(part.search(folded) for part in parts) for parts in _languages()):
+        shown = plain(text.text)
+        folded = _folded(shown)
+        spoken = [parts for parts in _languages() if parts[0].search(folded)]
+        for sentence in _SENTENCE.findall(shown) if spoken else ():
+            folded = _folded(sentence)
+            if any(all(part.search(folded) for part in parts) for parts in spoken):
                 why = f"it has the model ask for secrets, or hand them on: “{quote(sentence.strip(), 120)}”"
                 yield Sighting(text.where, why)
                 return
+
+
+def _folded(text: str) -> str:
+    """In lower case, without what is written or left out as one likes."""
+    return _ALEF.sub("\u0627", bare(text).translate(_FOLDED))
 
 
 @cache

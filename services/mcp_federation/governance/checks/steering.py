@@ -108,10 +108,17 @@ def tagged(reading: Reading) -> Iterator[Sighting]:
     yield from _in_tag(reading)
     if _TURN.search(reading.everything):
         for text in reading.texts:
-            match = _TURN.search(text.text)
+            match = next(
+                (each for each in _TURN.finditer(text.text) if not _in_example(text.text, each.start())), None
+            )
             if match:
                 shown = quote(text.text[match.start() :].strip())
                 yield Sighting(text.at(match.start()), f"it speaks for the model: “{shown}”")
+
+
+def _in_example(text: str, at: int) -> bool:
+    """Whether the place is inside of `<example>`: how a conversation may go, and no turn of this one."""
+    return text.rfind("<example>", 0, at) > text.rfind("</example>", 0, at)
 
 
 _takes_secrets = _saying("takes_secrets", "it has the model hand over secrets or what was said")

@@ -44,16 +44,44 @@ _ROT13 = str.maketrans(
 _TURNED = (" gur ", " naq ", " gb ", " eht ", " dna ", " ot ")
 """The commonest words as rot13 and a reader from right to left have them; one is in any sentence or two."""
 
+_LEET = (
+    "th3",
+    "4nd ",
+    " t0 ",
+    "us3r",
+    "1nstr",
+    "1gn0r",
+    "f1l3",
+    "r34d",
+    "s3nd",
+    "k3y",
+    "p4ss",
+    "s3cr3t",
+    "t00l",
+)
+"""Pieces of the words that such a message is about; a few of them are in any."""
+
+_LEET_WORD = re.compile(r"[\w@$]*[013457@$][\w@$]*")
+_UNLEET = str.maketrans("013457@$", "oieastas")
+
 _COMMON = frozenset(
     (
+        "all",
         "and",
         "any",
         "before",
         "file",
+        "files",
         "from",
+        "ignore",
+        "instructions",
+        "into",
         "its",
+        "never",
         "not",
+        "previous",
         "read",
+        "secret",
         "send",
         "the",
         "this",
@@ -135,6 +163,7 @@ def may_be_encoded(text: str) -> bool:
         or any(not _NAME.fullmatch(word) for word in _LONG.findall(text))
         or _SPACED_CODES.search(text) is not None
         or any(word in text for word in _TURNED)
+        or any(word in text for word in _LEET)
     )
 
 
@@ -163,6 +192,7 @@ def _latin(word: str) -> str:
 
 def _decoded_once(text: str) -> Iterator[str]:
     yield from _turned(text)
+    yield from _spelled_in_digits(text)
     for match in _BASE32.finditer(text):
         bare = match[0].rstrip("=")
         with suppress(binascii.Error):
@@ -188,6 +218,13 @@ def _turned(text: str) -> Iterator[str]:
         for turned in (text.translate(_ROT13), text[::-1]):
             if len(_COMMON.intersection(_WORD.findall(turned))) >= _LEAST_COMMON:
                 yield turned
+
+
+def _spelled_in_digits(text: str) -> Iterator[str]:
+    """The text with letters for its digits, where words that are in any text come out: `r34d th3 f1l3`."""
+    words = [word.translate(_UNLEET).lower() for word in _LEET_WORD.findall(text)]
+    if len(_COMMON.intersection(words)) >= _LEAST_COMMON:
+        yield text.translate(_UNLEET)
 
 
 def _unescaped(match: re.Match[str]) -> str:
