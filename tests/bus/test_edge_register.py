@@ -81,11 +81,12 @@ async def test_a_new_version_is_shown_and_not_the_old_one(edge: Edge, home: BusN
     assert shown["version"] == "0.2.0"
 
 
-async def test_all_that_the_body_says_reaches_the_node_in_its_order(edge: Edge, home: BusNode) -> None:
+@pytest.mark.parametrize("key", ["input_schema", "inputSchema"])
+async def test_all_that_the_body_says_reaches_the_node_in_its_order(
+    edge: Edge, home: BusNode, key: str
+) -> None:
     schema = '{"type":"object","properties":{"zebra":{},"apple":{"maximum":1e3}}}'
-    body = (
-        f'{{"name":"t","description":"d","input_schema":{schema},"server":{{"url":"https://x.example/mcp"}}}}'
-    )
+    body = f'{{"name":"t","description":"d","{key}":{schema},"server":{{"url":"https://x.example/mcp"}}}}'
     assert (await edge.post_bytes("/register", body.encode())).status == 201
     (submission,) = home.submissions
     assert (submission.version, submission.source_repo) == ("0.0.0", None)

@@ -125,7 +125,7 @@ class Register:
 
 
 def _submission(wanted: RegisterRequest) -> Submission:
-    schema = wanted.input_schema
+    schema = wanted.mcp_input_schema if wanted.input_schema is None else wanted.input_schema
     return Submission(
         name=wanted.name,
         description=wanted.description,

@@ -108,13 +108,17 @@ class ServerAddress(Struct, frozen=True, kw_only=True):
 
 
 class RegisterRequest(Struct, frozen=True, kw_only=True):
-    """A new tool. With `server` its tools become executable; without, it is described only."""
+    """A new tool. With `server` its tools become executable; without, it is described only.
+
+    The schema may be called as in MCP, `inputSchema`, too; of both, `input_schema` counts.
+    """
 
     name: LocalName
     description: Text
     version: Version = "0.0.0"
     source_repo: Text | None = None
     input_schema: dict[str, Raw] | None = None
+    mcp_input_schema: dict[str, Raw] | None = field(default=None, name="inputSchema")
     server: ServerAddress | None = None
 
 
