@@ -355,8 +355,16 @@ async def test_a_result_that_is_given_up_while_it_is_fetched_is_kept_no_longer(
     node = await plain_node(mesh)
     kept = node.executor._blobs
     monkeypatch.setattr(blobs, "CHUNK", 16)  # it would take minutes
+    fetching = asyncio.Event()
+    read = blobs.Offer.read
+
+    def reading(offer: blobs.Offer, offset: int, length: int) -> bytes:
+        fetching.set()
+        return read(offer, offset, length)
+
+    monkeypatch.setattr(blobs.Offer, "read", reading)
     call = asyncio.create_task(mesh.call("plain.big", size=2_000_000))
-    await eventually(lambda: len(kept) == 1)
+    await asyncio.wait_for(fetching.wait(), 10)
     call.cancel()
     await eventually(lambda: len(kept) == 0)
 
